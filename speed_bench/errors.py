@@ -1,0 +1,65 @@
+"""What can go wrong, as a tree.
+
+    SpeedBenchError              a sentence for the user: what, which, what to do; the CLI prints it and exits 2
+    ├── ConfigError              a flag, key, protocol, engine, algorithm, category or file that cannot be used
+    ├── DataError                rows that are missing, malformed or filtered away
+    ├── ModelError               a model file that is missing, truncated or of another format
+    ├── TokenError               prompt ids that would differ from the engine's own
+    ├── EngineError              the engine did not start, died, or said something that cannot be true
+    │   └── RequestFailed        one request failed; recorded as a Failure, the run goes on
+    ├── RunFolderError           a run folder in use, of another config, unreadable or on a full disk
+    └── UndefinedMetric          a value that does not exist for this input (never 0)
+
+Anything else that escapes is a fault of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpeedBenchError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+class ConfigError(SpeedBenchError):
+    """A setting that cannot be used; the message names it and the nearest valid one."""
+
+
+class DataError(SpeedBenchError):
+    """Rows that are missing, malformed or filtered away."""
+
+
+class ModelError(SpeedBenchError):
+    """A model file that is missing, truncated or of another format."""
+
+
+class TokenError(SpeedBenchError):
+    """Prompt ids that differ from the engine's own, or a tokenizer that cannot be built."""
+
+
+class EngineError(SpeedBenchError):
+    """The engine did not start, died, or answered something that cannot be true."""
+
+
+class RequestFailed(EngineError):
+    """One request failed. The runner records it as a `Failure` and goes on."""
+
+
+class RunFolderError(SpeedBenchError):
+    """A run folder that is in use, holds another config, cannot be read or cannot be written."""
+
+
+class UndefinedMetric(SpeedBenchError, ValueError):
+    """A metric that has no value for this input, such as a mean over no steps."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str], *, plural: str | None = None) -> str:
+    """A sentence for a name that is not known, with the nearest one that is.
+
+    >>> unknown("engine", "lama-cpp", ["llama-cpp", "vllm"])
+    "unknown engine 'lama-cpp'; did you mean 'llama-cpp'? engines: llama-cpp, vllm"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"unknown {kind} '{name}'; {hint}{plural or kind + 's'}: {', '.join(names)}"

@@ -1,0 +1,228 @@
+"""The values that pass between stages: frozen, checked once when made, trusted afterwards.
+
+Times are seconds as floats, relative to the start of the segment (one engine lifetime) in
+which they were taken; counts are plain integers. A value that an origin cannot know is None.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Origin = Literal["engine", "stream", "server"]
+LastStep = Literal["complete", "cut", "unknown"]
+
+ORIGINS: tuple[Origin, ...] = ("engine", "stream", "server")
+LAST_STEPS: tuple[LastStep, ...] = ("complete", "cut", "unknown")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One published row: the user's turns of a conversation, with where they come from."""
+
+    question_id: str
+    """32 hex characters, unique in its config."""
+    category: str
+    sub_category: str | None
+    turns: tuple[str, ...]
+    source: str
+    src_id: str
+    difficulty: str | None
+    multiturn: bool
+
+    def __post_init__(self) -> None:
+        is_hex = len(self.question_id) == 32 and not set(self.question_id) - set("0123456789abcdef")
+        _require(is_hex, f"question_id '{self.question_id}' is not 32 hex characters")
+        _require(bool(self.category), f"row {self.question_id} has no category")
+        _require(
+            bool(self.turns) and all(isinstance(turn, str) and turn.strip() for turn in self.turns),
+            f"row {self.question_id} has no turns, or an empty one",
+        )
+        _require(
+            self.multiturn == (len(self.turns) > 1),
+            f"row {self.question_id} says multiturn={self.multiturn} but has {len(self.turns)} turn(s)",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the engine chooses tokens."""
+
+    temperature: float
+    max_tokens: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        _require(self.temperature >= 0, f"temperature {self.temperature} is negative")
+        _require(self.max_tokens >= 1, f"max_tokens {self.max_tokens} is below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One turn, ready to send: prompts are token ids, always."""
+
+    id: str
+    """`<question_id>/<turn>`, turns counted from 0."""
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    slot: int = 0
+    """Which of the client's concurrent streams sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What an engine says of a request so far: cumulative, as of one event.
+
+    `step_clock` changes exactly when a new decode step begins (an engine clock, any unit).
+    """
+
+    num_tokens: int
+    step_clock: float
+    drafted: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One parsed event: what is new in it."""
+
+    token_ids: tuple[int | None, ...]
+    """New token ids, a delta, never cumulative. None is a token that came without its id:
+    llama.cpp holds back the first tokens of a character and names only its last one."""
+    text: str = ""
+    """The text of this event, where the engine sends it: what unnamed tokens are told from."""
+    finish_reason: str | None = None
+    """`stop`, `length` or another word of the engine's, on the last chunk only."""
+    mark: Mark | None = None
+
+
+class Step(NamedTuple):
+    """One decode step: `drafted` tokens proposed, `accepted` of them right, `emitted` shown.
+
+    `emitted == accepted + 1` (the bonus or correction token), except in the last step of a
+    turn, which EOS or a limit may have cut. `drafted == 0` is a plain step.
+    """
+
+    drafted: int
+    accepted: int
+    emitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpecCounts:
+    """Acceptance of one turn, or of an engine's lifetime, as exactly as its origin can know it."""
+
+    drafted: int | None
+    """Tokens proposed and verified."""
+    accepted: int | None
+    """Proposed tokens that verification accepted, before any cut by EOS or a limit."""
+    verify_steps: int | None
+    """Decode steps that had a proposal."""
+    num_steps: int | None
+    """All decode steps: verification steps and plain ones."""
+    per_step: tuple[Step, ...] | None
+    """The decode steps in the order of the text. Steps that the origin could count but not tell
+    apart are left out and numbered in `unplaced_steps`."""
+    origin: Origin
+    aligned: bool
+    """Whether every step can be placed in the output text."""
+    unplaced_steps: int = 0
+    per_position: tuple[int, ...] | None = None
+    """How many steps accepted at least k tokens, k = 1, 2, …, where the engine counts it."""
+
+    def __post_init__(self) -> None:
+        for name in ("drafted", "accepted", "verify_steps", "num_steps", "unplaced_steps"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, f"{name} is negative: {value}")
+        if self.drafted is not None and self.accepted is not None:
+            _require(self.accepted <= self.drafted, f"accepted {self.accepted} of {self.drafted} drafted tokens")
+        if self.num_steps is not None and self.verify_steps is not None:
+            _require(self.verify_steps <= self.num_steps, "more verification steps than decode steps")
+        if self.per_step is not None and self.num_steps is not None:
+            placed = len(self.per_step) + self.unplaced_steps
+            _require(placed == self.num_steps, f"{placed} steps described, {self.num_steps} counted")
+        for step in self.per_step or ():
+            _require(
+                0 <= step.accepted <= step.drafted and 1 <= step.emitted <= step.accepted + 1,
+                f"impossible step: drafted {step.drafted}, accepted {step.accepted}, emitted {step.emitted}",
+            )
+        _require(not self.aligned or (self.per_step is not None and self.unplaced_steps == 0), "aligned without steps")
+
+    @property
+    def plain_steps(self) -> int | None:
+        """Decode steps that had no proposal; None where the origin cannot know them."""
+        if self.num_steps is None or self.verify_steps is None:
+            return None
+        return self.num_steps - self.verify_steps
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """A finished turn: one line of the journal."""
+
+    id: str
+    category: str
+    seed: int
+    segment: int
+    slot: int
+    prompt_len: int
+    prompt_sha256: str
+    """Over the little-endian uint32 prompt ids: equal hashes are equal inputs."""
+    output_ids: tuple[int | None, ...]
+    """The generated ids, EOS included; None for a token that the engine sent but never named."""
+    prefill_tokens: int
+    """Output tokens that prefill emitted; they are not a decode step."""
+    sent_at_s: float
+    """When the request was written to the socket."""
+    arrivals: tuple[tuple[float, int], ...]
+    """(time, tokens) of every read that brought tokens."""
+    finished_at_s: float
+    finish_reason: str
+    last_step: LastStep
+    counts: SpecCounts | None
+    """None: the engine gave no acceptance for this turn."""
+    engine_counts: SpecCounts | None = None
+    """The engine's own counters over this turn, read before and after it; only where nothing
+    else ran meanwhile (concurrency 1)."""
+
+    def __post_init__(self) -> None:
+        arrived = sum(num for _, num in self.arrivals)
+        _require(
+            arrived == len(self.output_ids),
+            f"turn {self.id}: {arrived} tokens arrived, {len(self.output_ids)} ids recorded",
+        )
+        _require(self.prefill_tokens <= len(self.output_ids), f"turn {self.id}: prefill emitted more than was output")
+        times = [self.sent_at_s, *(at for at, _ in self.arrivals), self.finished_at_s]
+        _require(times == sorted(times), f"turn {self.id}: its times go backwards")
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens generated, what prefill emitted and EOS included."""
+        return len(self.output_ids)
+
+    @property
+    def question_id(self) -> str:
+        """The conversation it belongs to."""
+        return self.id.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The other outcome of a turn: counted, never dropped."""
+
+    id: str
+    category: str
+    seed: int
+    segment: int
+    stage: str
+    """`prompt`, `request` or `history` (an earlier turn of the conversation failed)."""
+    error: str
+    at_s: float
+
+    @property
+    def question_id(self) -> str:
+        """The conversation it belongs to."""
+        return self.id.rpartition("/")[0]
