@@ -226,3 +226,33 @@ class Failure:
     def question_id(self) -> str:
         """The conversation it belongs to."""
         return self.id.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One engine lifetime of a run. Times in its records are seconds since `started_at`."""
+
+    index: int
+    started_at: str
+    """UTC, ISO 8601."""
+    boot_id: str | None
+    """Of the machine: two segments of one boot share a monotonic clock."""
+    counters_before: SpecCounts | None
+    """The engine's own counters after warm-up; None where it has none."""
+    counters_after: SpecCounts | None = None
+    """The same at its end; None when it died or could not be read."""
+    wall_s: float | None = None
+    """None while it is running, or when it was killed."""
+    whole: bool = False
+    """Whether it ended in order. Serving numbers come from whole segments only."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecords:
+    """Everything that a run folder says of what happened."""
+
+    turns: tuple[TurnRecord, ...]
+    failures: tuple[Failure, ...]
+    segments: tuple[Segment, ...]
+    num_planned: int
+    """Turns that the run set out to do."""
