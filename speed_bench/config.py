@@ -1,0 +1,247 @@
+"""What a run is: its settings, and the protocols that make two runs comparable.
+
+Settings come from four places, later ones win: the protocol, `--file run.yaml`,
+`--set key=value`, flags. A setting that a protocol fixes and something else changes makes the
+run `custom`: measured and recorded all the same, never ranked.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from speed_bench.errors import ConfigError, unknown
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "quick": {
+        "categories": None,
+        "limit_per_category": 2,
+        "max_tokens": 64,
+        "temperature": 0.0,
+        "seeds": (0,),
+        "concurrency": 1,
+        "warmup_per_slot": 1,
+        "history": "own",
+    },
+    "qualitative-v1": {
+        "config": "qualitative",
+        "categories": None,
+        "limit_per_category": None,
+        "max_tokens": 4096,
+        "temperature": 0.0,
+        "seeds": (0,),
+        "concurrency": 32,
+        "warmup_per_slot": 1,
+        "history": "own",
+    },
+}
+PROTOCOLS["qualitative-t1-v1"] = PROTOCOLS["qualitative-v1"] | {"temperature": 1.0, "seeds": (0, 1, 2)}
+DEFAULT_PROTOCOL = "quick"
+DEFAULT_DRAFT_LENGTHS = {"ngram": 8, "draft": 3}
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LlamaCppConfig(_Settings):
+    """The embedded engine."""
+
+    name: Literal["llama-cpp"] = "llama-cpp"
+    context_length: int = Field(default=8192, ge=64)
+    """Tokens of prompt and answer that one stream can hold."""
+    threads: int = Field(default=1, ge=1)
+    """1 by default: more threads spin against whatever else the machine does, the client included."""
+    ngram_size: int = Field(default=3, ge=1)
+    """How many last tokens must have been seen before for `ngram` to propose what followed them."""
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """None: a free one."""
+    python: str | None = None
+    """Another interpreter that has xllamacpp."""
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    extra: dict[str, bool | int | float | str] = {}
+    """Any other parameter of llama.cpp by its own (dotted) name, passed on unchanged."""
+
+
+ENGINE_CONFIGS: dict[str, type[_Settings]] = {"llama-cpp": LlamaCppConfig}
+"""The settings of each engine, by its name."""
+
+
+class RunConfig(_Settings):
+    """Everything that decides what is measured. Two runs with equal configs do the same."""
+
+    engine: LlamaCppConfig = LlamaCppConfig()
+    model: str = "smollm2-135m-instruct"
+    """The embedded model, a GGUF file, or `hf:org/repo/file.gguf`."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer (name or folder); None: the one inside the model file."""
+    algorithm: str = "ngram"
+    """How tokens are drafted; `none` measures without speculation."""
+    draft: str | None = None
+    """The draft model of `--algorithm draft`, named like `model`."""
+    draft_length: int | None = Field(default=None, ge=1, le=256, validate_default=True)
+    """Most tokens drafted per step; default 8 for ngram, 3 for draft."""
+    edition: str = "open"
+    config: str = "starter"
+    categories: tuple[str, ...] | None = None
+    """None: all."""
+    limit_per_category: int | None = Field(default=None, ge=1)
+    """Conversations per category, the first ones; None: all."""
+    max_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """Every conversation is run once per seed."""
+    concurrency: int = Field(ge=1, le=4096)
+    """Streams kept busy at the same time."""
+    warmup_per_slot: int = Field(ge=0)
+    """Requests per stream before anything is recorded."""
+    history: str = Field(pattern=r"^(own|replay:.+)$")
+    """What later turns carry: the model's `own` answers, or `replay:RUN`, another run's."""
+    baseline: bool = True
+    """Whether the same turns are run again without speculation."""
+    stall_timeout_s: float = Field(default=300.0, gt=0)
+    """A request that brings nothing for this long has failed."""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine_by_name(cls, value: Any) -> Any:
+        value = {"name": value} if isinstance(value, str) else value
+        if isinstance(value, Mapping) and value.get("name", "llama-cpp") not in ENGINE_CONFIGS:
+            raise ValueError(unknown("engine", value["name"], ENGINE_CONFIGS))
+        return value
+
+    @model_validator(mode="after")
+    def _algorithm_fits(self) -> Self:
+        if self.algorithm == "draft" and self.draft is None:
+            raise ValueError("algorithm 'draft' needs a draft model: --draft FILE.gguf")
+        if self.algorithm != "draft" and self.draft is not None:
+            raise ValueError(f"a draft model is given, but algorithm '{self.algorithm}' uses none; add --algorithm draft")
+        if self.algorithm == "none" and self.draft_length is not None:
+            raise ValueError("algorithm 'none' drafts nothing; leave out --draft-length")
+        return self
+
+    def without_speculation(self) -> "RunConfig":
+        """The baseline of this run: the same turns, nothing drafted."""
+        return self.model_copy(
+            update={"algorithm": "none", "draft": None, "draft_length": None, "baseline": False}
+        )
+
+    def difference(self, other: "RunConfig") -> dict[str, tuple[Any, Any]]:
+        """The dotted keys in which two configs differ, with both values."""
+        mine, theirs = _flat(self.model_dump()), _flat(other.model_dump())
+        return {key: (mine.get(key), theirs.get(key)) for key in mine | theirs if mine.get(key) != theirs.get(key)}
+
+
+class Protocol(_Settings):
+    """Under which rules a run was made."""
+
+    name: str
+    """One of `PROTOCOLS`, or `custom`."""
+    based_on: str
+    overrides: tuple[str, ...] = ()
+    """What was changed, in a custom run."""
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    sets: Iterable[str] = (),
+    protocol: str | None = None,
+) -> tuple[RunConfig, Protocol]:
+    """Settings from everywhere -> what is run, and under which protocol.
+
+    `flags` holds only what the user gave, under (dotted) config keys.
+
+    >>> config, protocol = resolve({"max_tokens": 8})
+    >>> config.concurrency, protocol.name, protocol.overrides
+    (1, 'custom', ('max_tokens',))
+    """
+    given = _read_file(file) if file else {}
+    named = protocol or given.pop("protocol", None) or DEFAULT_PROTOCOL
+    given.pop("protocol", None)
+    if named not in PROTOCOLS:
+        raise ConfigError(unknown("protocol", named, PROTOCOLS))
+    for item in sets:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item}: write it as key=value")
+        _put(given, key.strip(), _yaml(value, f"--set {item}"))
+    for key, value in flags.items():
+        _put(given, key, value)
+    _check_keys(given, RunConfig)
+    fixed = PROTOCOLS[named]
+    settings = _validated({**fixed, **given})
+    if settings.draft_length is None and settings.algorithm in DEFAULT_DRAFT_LENGTHS:
+        settings = settings.model_copy(update={"draft_length": DEFAULT_DRAFT_LENGTHS[settings.algorithm]})
+    if settings.algorithm == "none":
+        settings = settings.model_copy(update={"baseline": False})
+    overrides = tuple(sorted(key for key, value in fixed.items() if getattr(settings, key) != value))
+    return settings, Protocol(name="custom" if overrides else named, based_on=named, overrides=overrides)
+
+
+def _validated(data: Mapping[str, Any]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            sentence = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {sentence} (got {problem['input']!r})" if key and problem["type"] != "value_error" else sentence)
+        raise ConfigError("; ".join(problems)) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        data = _yaml(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--file {path} cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} does not hold settings: one `key: value` a line is expected")
+    return data
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {str(error).replace(chr(10), ' ')}") from error
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key. `engine.extra.*` is one level: its own names may hold dots."""
+    first, *rest = key.split(".")
+    if first != "engine":
+        data[key] = value
+        return
+    engine = data.setdefault("engine", {})
+    if not isinstance(engine, dict):
+        engine = data["engine"] = {"name": engine}
+    match rest:
+        case []:
+            engine.update({"name": value} if isinstance(value, str) else value)
+        case ["extra", *names] if names:
+            engine.setdefault("extra", {})[".".join(names)] = value
+        case names:
+            engine[".".join(names)] = value
+
+
+def _check_keys(data: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:
+    for key, value in data.items():
+        if key not in model.model_fields:
+            raise ConfigError(unknown("key", prefix + str(key), [prefix + name for name in model.model_fields]))
+        if key == "engine" and isinstance(value, Mapping):
+            _check_keys(value, LlamaCppConfig, "engine.")
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and key == "engine":
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Prompts: rows of the eight published columns, the editions that hold them, and their manifests."""

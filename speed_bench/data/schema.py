@@ -1,0 +1,44 @@
+"""The eight published columns, and one row read from or written to JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from speed_bench.errors import DataError
+from speed_bench.types import Conversation
+
+COLUMNS = ("question_id", "category", "sub_category", "turns", "source", "src_id", "difficulty", "multiturn")
+CATEGORIES = (
+    "coding",
+    "humanities",
+    "math",
+    "multilingual",
+    "qa",
+    "rag",
+    "reasoning",
+    "roleplay",
+    "stem",
+    "summarization",
+    "writing",
+)
+"""Of the `qualitative` and `starter` configs."""
+PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH"
+"""What published rows hold where their text may not be redistributed. It is not a prompt."""
+
+
+def conversation(row: Mapping[str, Any], where: str) -> Conversation:
+    """A published row -> Conversation. Raises DataError, which names the row, for anything else."""
+    name = row.get("question_id", where)
+    missing = [column for column in COLUMNS if column not in row]
+    surplus = [column for column in row if column not in COLUMNS]
+    if missing or surplus:
+        what = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(surplus)}"] * bool(surplus)
+        raise DataError(f"row {name} of {where} {' and '.join(what)}; its columns must be {', '.join(COLUMNS)}")
+    if not isinstance(row["turns"], list):
+        raise DataError(f"row {name} of {where}: turns must be a list of strings")
+    for turn in row["turns"]:
+        if isinstance(turn, str) and turn.startswith(PLACEHOLDER):
+            raise DataError(f"row {name} of {where} holds a placeholder, not its prompt; resolve the edition first")
+    try:
+        return Conversation(**{**row, "turns": tuple(row["turns"])})
+    except (ValueError, TypeError) as error:
+        raise DataError(f"row {name} of {where}: {error}") from error

@@ -1,0 +1,205 @@
+"""The transport: one keep-alive connection per stream, and the only clock.
+
+What is timed is the arrival of bytes. A read is stamped the moment the event loop hands it
+over, kept as bytes, and parsed after the turn has ended: nothing that costs time happens
+between two reads.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import httptools
+
+from speed_bench.errors import ConfigError, RequestFailed
+
+Clock = Callable[[], int]
+"""Monotonic nanoseconds; `time.perf_counter_ns` unless a test brings its own."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and all that came back, as it came back. Times in clock nanoseconds."""
+
+    sent_at_ns: int
+    status: int = 0
+    reads: list[tuple[int, bytes]] = field(default_factory=list)
+    """(when it was read, body bytes), transfer encoding removed."""
+    finished_at_ns: int = 0
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(data for _, data in self.reads)
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Where an engine listens."""
+
+    host: str
+    port: int
+    tls: bool = False
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Url":
+        """Read `http(s)://host[:port][/prefix]`.
+
+        >>> Url.parse("http://127.0.0.1:8080/")
+        Url(host='127.0.0.1', port=8080, tls=False, prefix='')
+        """
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"url '{text}' is not of the form http://HOST:PORT")
+        tls = parts.scheme == "https"
+        return cls(parts.hostname, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.prefix}"
+
+
+class _Reader(asyncio.Protocol):
+    """Stamps what arrives and splits it into responses; the parser calls `on_*`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.done: asyncio.Future[None] | None = None
+        self.open = False
+        self.last_read_ns = 0
+        self.parser = httptools.HttpResponseParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (TCP and TLS streams are)
+        self.transport, self.open = transport, True
+
+    def data_received(self, data: bytes) -> None:
+        self.last_read_ns = self.clock()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(f"the answer is not HTTP: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        self._fail(f"the connection was lost{f' ({exc})' if exc else ''} before the answer ended")
+
+    def on_body(self, body: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.reads.append((self.last_read_ns, body))
+
+    def on_message_complete(self) -> None:
+        if self.exchange is None or self.done is None or self.done.done():
+            return
+        self.exchange.status = self.parser.get_status_code()
+        self.exchange.finished_at_ns = self.last_read_ns
+        if not self.parser.should_keep_alive() and self.transport is not None:
+            self.open = False
+            self.transport.close()
+        self.done.set_result(None)
+
+    def _fail(self, sentence: str) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_exception(RequestFailed(sentence))
+
+
+class Connection:
+    """One stream to the engine, reused for every request of its slot.
+
+    >>> import asyncio
+    >>> async def main(url):
+    ...     connection = Connection(Url.parse(url))
+    ...     exchange = await connection.request("GET", "/health")
+    ...     connection.close()
+    ...     return exchange.status
+    """
+
+    def __init__(self, url: Url, clock: Clock = time.perf_counter_ns, *, stall_timeout_s: float = 300.0) -> None:
+        self.url = url
+        self.clock = clock
+        self.stall_timeout_s = stall_timeout_s
+        self._reader: _Reader | None = None
+
+    async def connect(self) -> None:
+        """Open the connection, before anything is timed."""
+        if self._reader is not None and self._reader.open:
+            return
+        loop = asyncio.get_running_loop()
+        tls = ssl.create_default_context() if self.url.tls else None
+        try:
+            _, self._reader = await loop.create_connection(
+                lambda: _Reader(self.clock), self.url.host, self.url.port, ssl=tls
+            )
+        except OSError as error:
+            raise RequestFailed(f"no connection to {self.url}: {error.strerror or error}") from error
+
+    async def request(self, method: str, path: str, body: bytes = b"") -> Exchange:
+        """Send, and wait until the whole answer is here.
+
+        Raises RequestFailed when the connection breaks, when nothing arrives for
+        `stall_timeout_s`, or when the status is not 200.
+        """
+        await self.connect()
+        reader = self._reader
+        assert reader is not None and reader.transport is not None  # noqa: S101, PT018
+        head = (
+            f"{method} {self.url.prefix}{path} HTTP/1.1\r\nHost: {self.url.host}:{self.url.port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        message = head.encode("ascii") + body
+        reader.parser = httptools.HttpResponseParser(reader)
+        reader.done = asyncio.get_running_loop().create_future()
+        reader.exchange = exchange = Exchange(sent_at_ns=self.clock())
+        reader.last_read_ns = exchange.sent_at_ns
+        reader.transport.write(message)
+        try:
+            await self._wait(reader)
+        except BaseException:
+            self.close()
+            raise
+        if exchange.status != 200:
+            text = exchange.body.decode("utf-8", "replace").strip()
+            raise RequestFailed(f"{method} {path} was answered with HTTP {exchange.status}: {text[:300]}")
+        return exchange
+
+    async def _wait(self, reader: _Reader) -> None:
+        done = reader.done
+        assert done is not None  # noqa: S101
+        while not done.done():
+            quiet_s = (self.clock() - reader.last_read_ns) / 1e9
+            if quiet_s >= self.stall_timeout_s:
+                raise RequestFailed(f"nothing arrived for {self.stall_timeout_s:g} s")
+            await asyncio.wait({done}, timeout=min(1.0, self.stall_timeout_s - quiet_s))
+        done.result()
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens a new one."""
+        if self._reader is not None and self._reader.transport is not None:
+            self._reader.open = False
+            if self._reader.done is not None and not self._reader.done.done():
+                self._reader.done.cancel()
+            self._reader.transport.abort()
+        self._reader = None
+
+
+def events(exchange: Exchange) -> list[tuple[int, bytes]]:
+    """The server-sent events of an answer: (when its last byte was read, payload).
+
+    >>> events(Exchange(0, 200, [(5, b"data: {"), (9, b"}\\n\\ndata: [DONE]\\n\\n")]))
+    [(9, b'{}'), (9, b'[DONE]')]
+    """
+    found: list[tuple[int, bytes]] = []
+    rest = b""
+    for at_ns, data in exchange.reads:
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith((b"data:", b"error:")):
+                found.append((at_ns, line.partition(b":")[2].strip()))
+    if rest.strip():
+        raise RequestFailed("the stream was cut in the middle of an event")
+    return found

@@ -1,0 +1,80 @@
+"""The process that embeds llama.cpp; a script of its own, run by `llama_cpp.launch`.
+
+    python llama_cpp_server.py '{"model": "…", "port": 8080, …}'
+
+It needs only `xllamacpp`, so that it can run in another interpreter than ours. It ends when
+the pipe on its standard input closes or its parent dies.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Two ways, since one is only on Linux and the other can be held open by a sibling."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def parameters(config: dict[str, Any]) -> Any:
+    """`config`, in llama.cpp's own spelling."""
+    import xllamacpp
+
+    p = xllamacpp.CommonParams()
+    p.model.path = config["model"]
+    p.n_ctx = config["context_length"] * config["concurrency"]
+    p.n_parallel = config["concurrency"]
+    p.kv_unified = False
+    p.hostnames, p.port = ["127.0.0.1"], config["port"]
+    p.ui, p.endpoint_metrics, p.cache_prompt = False, True, False
+    p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config["threads"]
+    kinds = xllamacpp.common_speculative_type
+    if config["algorithm"] == "ngram":
+        p.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+        p.speculative.ngram_simple.size_n = config["ngram_size"]
+        p.speculative.ngram_simple.size_m = config["draft_length"]
+        p.speculative.draft.n_max = config["draft_length"]
+    elif config["algorithm"] == "draft":
+        p.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+        p.speculative.draft.mparams.path = config["draft"]
+        p.speculative.draft.n_max = config["draft_length"]
+        p.speculative.draft.cpuparams.n_threads = p.speculative.draft.cpuparams_batch.n_threads = config["threads"]
+    for name, value in config["extra"].items():
+        *path, last = name.split(".")
+        target = p
+        for part in path:
+            target = getattr(target, part)
+        if not hasattr(target, last):
+            raise SystemExit(f"llama.cpp has no parameter '{name}'")
+        setattr(target, last, value)
+    return p
+
+
+def main() -> None:
+    """Serve until the parent is gone."""
+    die_with_parent()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spin-waiting starves whoever shares the machine
+    import xllamacpp
+
+    server = xllamacpp.Server(parameters(json.loads(sys.argv[1])))
+    print(f"listening on {server.listening_address}", flush=True)  # noqa: T201
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

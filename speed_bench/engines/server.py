@@ -1,0 +1,156 @@
+"""A managed engine: started as a child process, waited for, watched, stopped; never left behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import orjson
+import psutil
+
+from speed_bench.errors import ConfigError, EngineError, RequestFailed
+
+LOG_LINES_SHOWN = 30
+STOP_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start an engine."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """Added to our own environment."""
+
+
+def free_port(wanted: int | None = None) -> int:
+    """A loopback port that nothing listens on: `wanted` if given, else any. Raises ConfigError if taken."""
+    with socket.socket() as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except OSError as error:
+            raise ConfigError(
+                f"port {wanted} is in use; choose another with --set engine.port=PORT, or leave it out for a free one"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+class ManagedServer:
+    """A child process that dies with us.
+
+    Three things see to that: it is stopped on every way out of `running`; the child ends itself
+    when its parent dies or the pipe to its parent closes; and a pid file lets a later
+    `reclaim` end one that survived all the same.
+    """
+
+    def __init__(self, launch: Launch, *, name: str, log: Path, pid_file: Path) -> None:
+        self.launch = launch
+        self.name = name
+        self.log = log
+        self.pid_file = pid_file
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_file: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; it is not ready yet."""
+        self._log_file = self.log.open("ab")
+        try:
+            self._process = subprocess.Popen(
+                self.launch.argv,
+                env={**os.environ, **self.launch.env},
+                stdin=subprocess.PIPE,
+                stdout=self._log_file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._log_file.close()
+            raise EngineError(f"engine '{self.name}' cannot be started: {error}") from error
+        self.pid_file.write_bytes(_identity(psutil.Process(self._process.pid)))
+
+    async def wait_ready(self, is_ready: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
+        """Wait until `is_ready`; raises EngineError with the end of the log when it dies or is late."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                if await is_ready():
+                    return
+            except RequestFailed:
+                pass  # not listening yet, or still loading
+            await asyncio.sleep(0.05)
+        raise EngineError(f"engine '{self.name}' was not ready after {timeout_s:g} s{self._log_tail()}")
+
+    def check_alive(self) -> None:
+        """Raise EngineError if the process has ended."""
+        if (code := self.exit_code()) is not None:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise EngineError(f"engine '{self.name}' {how}{self._log_tail()}")
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def pid(self) -> int:
+        """Of the child process."""
+        if self._process is None:
+            raise EngineError(f"engine '{self.name}' has not been started")
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it: ask, wait, insist. Does nothing the second time."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin:
+                process.stdin.close()
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(STOP_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            self.pid_file.unlink(missing_ok=True)
+        if self._log_file is not None:
+            self._log_file.close()
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
+        return f"; its log is {self.log}, and ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+
+
+def reclaim(pid_file: Path) -> bool:
+    """End the engine that a killed run left behind; True if there was one.
+
+    Only the very process that was started is ended: same pid and same start time.
+    """
+    try:
+        pid = int(orjson.loads(pid_file.read_bytes())["pid"])
+        process = psutil.Process(pid)
+        survived = _identity(process) == pid_file.read_bytes()
+        if survived:
+            process.kill()
+            process.wait(STOP_GRACE_S)
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        survived = False
+    pid_file.unlink(missing_ok=True)
+    return survived
+
+
+def _identity(process: psutil.Process) -> bytes:
+    return orjson.dumps({"pid": process.pid, "created": process.create_time()})
+
+
+def python_for(python: str | None, module: Path, arguments: Sequence[str]) -> tuple[str, ...]:
+    """argv that runs one of our server scripts, in another interpreter if the engine lives there."""
+    return (python or sys.executable, str(module), *arguments)
