@@ -150,18 +150,20 @@ def resolve(
     file: Path | None = None,
     sets: Iterable[str] = (),
     protocol: str | None = None,
+    recorded: tuple[RunConfig, Protocol] | None = None,
 ) -> tuple[RunConfig, Protocol]:
     """Settings from everywhere -> what is run, and under which protocol.
 
-    `flags` holds only what the user gave, under (dotted) config keys.
+    `flags` holds only what the user gave, under (dotted) config keys. What a resumed run has
+    `recorded` stands in for everything that is not given.
 
     >>> config, protocol = resolve({"max_tokens": 8})
     >>> config.concurrency, protocol.name, protocol.overrides
     (1, 'custom', ('max_tokens',))
     """
     given = _read_file(file) if file else {}
-    named = protocol or given.pop("protocol", None) or DEFAULT_PROTOCOL
-    given.pop("protocol", None)
+    named_in_file = given.pop("protocol", None)
+    named = protocol or named_in_file or (recorded[1].based_on if recorded else DEFAULT_PROTOCOL)
     if named not in PROTOCOLS:
         raise ConfigError(unknown("protocol", named, PROTOCOLS))
     for item in sets:
@@ -173,7 +175,10 @@ def resolve(
         _put(given, key, value)
     _check_keys(given, RunConfig)
     fixed = PROTOCOLS[named]
-    settings = _validated({**fixed, **given})
+    before = recorded[0].model_dump() if recorded else {}
+    if recorded and "engine" in given:
+        given["engine"] = {**before["engine"], **given["engine"]}
+    settings = _validated({**fixed, **before, **given})
     if settings.draft_length is None and settings.algorithm in DEFAULT_DRAFT_LENGTHS:
         settings = settings.model_copy(update={"draft_length": DEFAULT_DRAFT_LENGTHS[settings.algorithm]})
     if settings.algorithm == "none":

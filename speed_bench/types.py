@@ -151,6 +151,28 @@ class SpecCounts:
             )
         _require(not self.aligned or (self.per_step is not None and self.unplaced_steps == 0), "aligned without steps")
 
+    def since(self, earlier: "SpecCounts") -> "SpecCounts":
+        """Of counters that only grow: what was added since an earlier reading."""
+
+        def less(now: int | None, then: int | None) -> int | None:
+            return None if now is None or then is None else now - then
+
+        positions = None
+        if self.per_position is not None:
+            before = earlier.per_position or ()
+            before += (0,) * (len(self.per_position) - len(before))
+            positions = tuple(now - then for now, then in zip(self.per_position, before, strict=True))
+        return SpecCounts(
+            drafted=less(self.drafted, earlier.drafted),
+            accepted=less(self.accepted, earlier.accepted),
+            verify_steps=less(self.verify_steps, earlier.verify_steps),
+            num_steps=less(self.num_steps, earlier.num_steps),
+            per_step=None,
+            origin=self.origin,
+            aligned=False,
+            per_position=positions,
+        )
+
     @property
     def plain_steps(self) -> int | None:
         """Decode steps that had no proposal; None where the origin cannot know them."""

@@ -1,0 +1,201 @@
+"""The verbs. Everything heavy is imported inside them, so that `--help` answers at once."""
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from speed_bench.errors import EngineError, SpeedBenchError
+
+if TYPE_CHECKING:
+    from speed_bench.scores import Scores
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUN_EXAMPLES = """
+\b
+Examples:
+  speed-bench run                                   the embedded model, n-gram drafts, 2 conversations per category
+  speed-bench run --categories coding,math --max-tokens 128
+  speed-bench run --model llama.gguf --algorithm draft --draft small.gguf --draft-length 4
+  speed-bench run --out my-run --resume             finish a run that was stopped
+  speed-bench run --file run.yaml --set engine.threads=2
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="speed-bench")
+def cli() -> None:
+    """Measure speculative decoding: exact acceptance, fair timing, results that others can check."""
+
+
+def _config_options(command: F) -> F:
+    """The settings that everybody sets. None means: as the protocol, or the file, says."""
+    per_protocol = "[default: per protocol, quick: {}]"
+    options = [
+        click.option("--engine", metavar="NAME", help="What is measured; see `speed-bench engines`. [default: llama-cpp]"),
+        click.option(
+            "--model", metavar="MODEL", help="A GGUF file, or hf:org/repo/file.gguf. [default: smollm2-135m-instruct]"
+        ),
+        click.option("--tokenizer", metavar="NAME", help="A Hugging Face tokenizer. [default: the model file's own]"),
+        click.option("--algorithm", metavar="NAME", help="none, ngram or draft. [default: ngram]"),
+        click.option("--draft", metavar="MODEL", help="The draft model of `--algorithm draft`."),
+        click.option("--draft-length", type=int, metavar="K", help="Most tokens drafted per step. [default: ngram 8, draft 3]"),
+        click.option("--edition", metavar="NAME|PATH", help="Which prompts. [default: open]"),
+        click.option("--config", metavar="NAME", help="Which part of the edition. [default: starter]"),
+        click.option("--categories", metavar="A,B,…", help=f"Only these. {per_protocol.format('all')}"),
+        click.option("--limit-per-category", type=int, metavar="N", help=f"Conversations. {per_protocol.format(2)}"),
+        click.option("--max-tokens", type=int, metavar="N", help=f"Longest answer. {per_protocol.format(64)}"),
+        click.option("--temperature", type=float, metavar="T", help=per_protocol.format("0, greedy")),
+        click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help=f"Repeatable. {per_protocol.format(0)}"),
+        click.option("--concurrency", type=int, metavar="C", help=f"Streams kept busy. {per_protocol.format(1)}"),
+        click.option(
+            "--history", metavar="own|replay:RUN", help="Whose answers later turns carry. [default: the model's own]"
+        ),
+        click.option("--baseline/--no-baseline", default=None, help="Run again without speculation. [default: yes]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command(epilog=RUN_EXAMPLES)
+@_config_options
+@click.option("--protocol", metavar="NAME", help="quick, qualitative-v1, qualitative-t1-v1. [default: quick]")
+@click.option("--file", type=click.Path(path_type=Path), metavar="YAML", help="Settings; flags win over it.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as engine.threads=2.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder. [default: runs/<time>-…]")
+@click.option("--resume", is_flag=True, help="Finish the run in --out; it keeps what is done.")
+def run(
+    protocol: str | None, file: Path | None, sets: tuple[str, ...], out: Path | None, resume: bool, **flags: Any
+) -> None:
+    """Measure, and write a run folder with every turn, the scores and what they depend on."""
+    from rich.console import Console
+
+    from speed_bench import config as settings
+    from speed_bench.report.terminal import LiveProgress, print_scores
+    from speed_bench.runner import benchmark, journal
+
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out DIR: the run folder to finish")
+    given = {key: value for key, value in flags.items() if value is not None and value != ()}
+    if "categories" in given:
+        given["categories"] = tuple(name.strip() for name in given["categories"].split(",") if name.strip())
+    recorded = None
+    if resume and out is not None and (out / "run.json").exists():
+        before = journal.read_run_file(out)
+        recorded = (before.config, before.protocol)
+    config, rules = settings.resolve(given, file=file, sets=sets, protocol=protocol, recorded=recorded)
+    folder = out or _new_folder(f"{config.engine.name}-{config.algorithm}")
+    console = Console(stderr=False)
+    console.print(
+        f"{config.engine.name} · {config.model} · {config.algorithm}"
+        f"{f' (draft length {config.draft_length})' if config.draft_length else ''} · "
+        f"{config.edition}/{config.config} · protocol {rules.name}",
+        highlight=False,
+    )
+    try:
+        benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
+    except (KeyboardInterrupt, SpeedBenchError):
+        _say_what_is_kept(folder)
+        raise
+    scores = _score(folder)
+    print_scores(scores, folder, console)
+    _refuse_silent_failure(scores, config.algorithm)
+
+
+@cli.command()
+@click.argument("run_folder", type=click.Path(path_type=Path), metavar="RUN")
+def score(run_folder: Path) -> None:
+    """Compute the scores of a run folder again, from its journal alone.
+
+    \b
+    Example:
+      speed-bench score runs/my-run
+    """
+    from rich.console import Console
+
+    from speed_bench.report.terminal import print_scores
+
+    print_scores(_score(run_folder), run_folder, Console())
+
+
+@cli.command()
+def engines() -> None:
+    """List the engines: which are installed here, which algorithms each has, how to install them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from speed_bench.engines import ENGINES, dialect
+
+    table = Table("engine", "installed", "algorithms", "install")
+    for name in ENGINES:
+        speaks = dialect(name)
+        table.add_row(name, speaks.installed() or "no", ", ".join(speaks.ALGORITHMS), speaks.INSTALL.replace("[", "\\["))
+    Console().print(table)
+
+
+def _new_folder(name: str) -> Path:
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
+    taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
+    return next(path for path in (Path("runs") / each for each in taken) if not path.exists())
+
+
+def _score(folder: Path) -> "Scores":
+    from speed_bench.runner.benchmark import BASELINE
+    from speed_bench.runner.journal import read_records, write_whole
+    from speed_bench.scoring import score as score_records
+
+    records = read_records(folder)
+    baseline = folder / BASELINE
+    scores = score_records(records, read_records(baseline) if baseline.exists() else None)
+    write_whole(folder / "scores.json", scores.model_dump(mode="json"))
+    return scores
+
+
+def _say_what_is_kept(folder: Path) -> None:
+    """After a run that did not end: where its turns are, and how to go on."""
+    from speed_bench.runner.journal import read_records
+
+    if not (folder / "run.json").exists():
+        return
+    records = read_records(folder)
+    done = len(records.turns) + len(records.failures)
+    click.echo(
+        f"kept {done} of {records.num_planned} turns in {folder}; finish with: speed-bench run --out {folder} --resume",
+        err=True,
+    )
+
+
+def _refuse_silent_failure(scores: "Scores", algorithm: str) -> None:
+    """A run that asked for speculation and had none is not a result."""
+    drafted = scores.reconciliation.turns.drafted
+    if algorithm != "none" and drafted == 0:
+        raise EngineError(
+            f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "
+            "turns: either the engine ran without it, or the answers are too short for it (raise --max-tokens)"
+        )
+
+
+def main() -> None:
+    """Run a verb; an error for the user is one sentence and exit code 2, any other keeps its traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SpeedBenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

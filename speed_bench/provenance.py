@@ -1,0 +1,104 @@
+"""What was measured, and on what: an explicit record of known fields.
+
+Nothing here names a person, a host or a path; secrets cannot enter because no field takes them.
+"""
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataFacts(_Record):
+    """Which prompts."""
+
+    edition: str
+    version: str
+    config: str
+    manifest_sha256: str
+    num_conversations: int
+
+
+class ModelFacts(_Record):
+    """Which model file; told apart by its hash, whatever it is called."""
+
+    file: str
+    sha256: str
+    num_bytes: int
+
+
+class Hardware(_Record):
+    """The machine."""
+
+    cpu: str
+    num_cores: int | None
+    num_threads: int | None
+    memory_bytes: int
+    system: str
+    release: str
+    machine: str
+
+
+class Provenance(_Record):
+    """Everything that a number depends on besides the config."""
+
+    model: ModelFacts
+    draft: ModelFacts | None
+    tokenizer: dict[str, Any]
+    data: DataFacts
+    versions: dict[str, str]
+    """Of Python, speed-bench, the engine and what measures."""
+    hardware: Hardware
+
+
+def model_facts(path: Path, sha256: str) -> ModelFacts:
+    """The record of one model file."""
+    return ModelFacts(file=path.name, sha256=sha256, num_bytes=path.stat().st_size)
+
+
+def hardware() -> Hardware:
+    """Of this machine."""
+    return Hardware(
+        cpu=_cpu_name(),
+        num_cores=psutil.cpu_count(logical=False),
+        num_threads=psutil.cpu_count(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=platform.system(),
+        release=platform.release(),
+        machine=platform.machine(),
+    )
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of Python and of those packages that are installed here."""
+    found = {"python": platform.python_version()}
+    for name in ("speed-bench", *packages):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def boot_id() -> str | None:
+    """Changes with every start of the machine; None where it is not told."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else None
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or os.environ.get("PROCESSOR_IDENTIFIER", "") or platform.machine()

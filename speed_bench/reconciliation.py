@@ -1,0 +1,101 @@
+"""Reconciliation: the counts of all turns against the engine's own counters.
+
+Two accounts of the same steps that were kept apart must agree. Where the engine was read around
+every turn (concurrency 1), each turn is compared; else the differences of its counters over each
+segment are, and then a failed turn makes them incomparable: what it drafted is in the engine's
+counters and not in ours.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from speed_bench.scores import Counts, Reconciliation
+from speed_bench.types import RunRecords, Segment, SpecCounts, TurnRecord
+
+_NAMES = ("verify_steps", "drafted", "accepted")
+_UNKNOWN = Counts(verify_steps=None, drafted=None, accepted=None)
+
+
+def reconcile(run: RunRecords) -> Reconciliation:
+    """Whether both accounts of a run are equal; null with a reason where that cannot be said.
+
+    `drafted` and `accepted` must be known on both sides; `verify_steps` is compared where it is.
+    """
+    ours = _sum(_turn_counts(turn) for turn in run.turns)
+    if not run.turns:
+        return _undecided(ours, _UNKNOWN, "no turn finished")
+    if all(turn.counts is None for turn in run.turns):
+        return _undecided(ours, _UNKNOWN, "no turn has acceptance counts")
+
+    per_turn = [turn.engine_counts for turn in run.turns]
+    if all(counts is not None for counts in per_turn):
+        engine = _sum(_counts(counts) for counts in per_turn)
+        difference = _first_difference(run.turns)
+    else:
+        lifetimes = [_lifetime(segment) for segment in run.segments]
+        engine = _sum(lifetimes)
+        difference = None
+        if run.failures:
+            return _undecided(ours, engine, f"a turn failed ({run.failures[0].id}); the engine counted its steps too")
+        unread = [segment.index for segment, counts in zip(run.segments, lifetimes, strict=True) if counts == _UNKNOWN]
+        if unread or not run.segments:
+            where = f" of segment {unread[0]}" if unread else ""
+            return _undecided(ours, _UNKNOWN, f"the engine's counters{where} could not be read")
+
+    if None in (ours.drafted, ours.accepted, engine.drafted, engine.accepted):
+        side = "the turns" if ours.drafted is None or ours.accepted is None else "the engine"
+        return _undecided(ours, engine, f"drafted and accepted tokens are not known to {side}")
+    unequal = [name for name in _NAMES if _differ(getattr(ours, name), getattr(engine, name))]
+    if difference is None and unequal:
+        pairs = (f"{name} {getattr(ours, name)}, {getattr(engine, name)} by the engine" for name in unequal)
+        difference = "; ".join(pairs)
+    reason = difference
+    if reason is None and (ours.verify_steps is None or engine.verify_steps is None):
+        side = "some turns" if ours.verify_steps is None else "the engine"
+        reason = f"verify_steps is not known to {side}; drafted and accepted are compared"
+    return Reconciliation(turns=ours, engine=engine, equal=difference is None, reason=reason)
+
+
+def _undecided(ours: Counts, engine: Counts, reason: str) -> Reconciliation:
+    return Reconciliation(turns=ours, engine=engine, equal=None, reason=reason)
+
+
+def _first_difference(turns: Sequence[TurnRecord]) -> str | None:
+    """The first turn whose drafted or accepted tokens differ from what the engine counted around it."""
+    for turn in turns:
+        ours, engine = _turn_counts(turn), _counts(turn.engine_counts)
+        for name in ("drafted", "accepted"):
+            mine, theirs = getattr(ours, name), getattr(engine, name)
+            if _differ(mine, theirs):
+                return f"turn {turn.id}: {name} {mine}, {theirs} by the engine"
+    return None
+
+
+def _differ(mine: int | None, theirs: int | None) -> bool:
+    return mine is not None and theirs is not None and mine != theirs
+
+
+def _turn_counts(turn: TurnRecord) -> Counts:
+    """A turn that prefill answered alone verified nothing, whether or not the engine says so."""
+    if turn.counts is None and turn.num_output_tokens == turn.prefill_tokens:
+        return Counts(verify_steps=0, drafted=0, accepted=0)
+    return _counts(turn.counts)
+
+
+def _counts(counts: SpecCounts | None) -> Counts:
+    return _UNKNOWN if counts is None else Counts(**{name: getattr(counts, name) for name in _NAMES})
+
+
+def _sum(several: Iterable[Counts]) -> Counts:
+    rows = list(several)
+    columns = {name: [getattr(row, name) for row in rows] for name in _NAMES}
+    return Counts(**{name: None if None in values else sum(values) for name, values in columns.items()})
+
+
+def _lifetime(segment: Segment) -> Counts:
+    """What the engine counted between warm-up and the end; unknown where its counters went backwards."""
+    before, after = _counts(segment.counters_before), _counts(segment.counters_after)
+    spans: dict[str, int | None] = {}
+    for name in _NAMES:
+        start, end = getattr(before, name), getattr(after, name)
+        spans[name] = None if start is None or end is None or end < start else end - start
+    return Counts(**spans)

@@ -1,0 +1,171 @@
+"""The result as a table, and the progress of a run while it lasts."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from speed_bench.runner.conversation import Outcome
+from speed_bench.scores import Cell, Comparison, GroupScores, Reconciliation, Scores
+from speed_bench.types import TurnRecord
+
+POSITIONS_SHOWN = 3
+LINE_EVERY_S = 10.0
+NONE = "–"
+
+
+def print_scores(scores: Scores, folder: Path, console: Console) -> None:
+    """The table of a run, what it is measured against, and where it lies."""
+    console.print(_table(scores))
+    for line in _sentences(scores):
+        console.print(line, highlight=False)
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+
+
+def _table(scores: Scores) -> Table:
+    level = f"{scores.bootstrap.confidence_level:.0%}"
+    table = Table(title_justify="left", caption_justify="left")
+    table.add_column("category")
+    table.add_column(f"acceptance length\n\\[{level} interval]", justify="right")
+    table.add_column("draft acc.\nrate", justify="right")
+    table.add_column(f"conditional rate\nat 1 · 2 · {POSITIONS_SHOWN}", justify="right")
+    table.add_column("Output TPS\ntok/s", justify="right")
+    table.add_column("User TPS\ntok/s", justify="right")
+    table.add_column("n\nconv.", justify="right")
+    for name, group in scores.acceptance.categories.items():
+        table.add_row(name, *_row(group))
+    table.add_section()
+    table.add_row("overall", *_row(scores.acceptance.overall), style="bold")
+    return table
+
+
+def _row(group: GroupScores) -> list[str]:
+    cells = group.conditional_acceptance_rate[:POSITIONS_SHOWN]
+    return [
+        _interval(group.acceptance_length),
+        number(group.draft_acceptance_rate),
+        " · ".join(number(cell) for cell in cells) or NONE,
+        number(group.output_tps, 1),
+        number(group.user_tps, 1),
+        str(group.num_conversations),
+    ]
+
+
+def number(cell: Cell, digits: int = 2) -> str:
+    """A cell's value, or a dash: undefined is not zero."""
+    return NONE if cell.value is None else f"{cell.value:.{digits}f}"
+
+
+def _interval(cell: Cell) -> str:
+    if cell.value is None or cell.low is None or cell.high is None:
+        return number(cell)
+    return f"{cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}]".replace("[", "\\[")
+
+
+def _sentences(scores: Scores) -> list[str]:
+    lines = []
+    if scores.baseline:
+        lines += _against(scores.baseline)
+    lines.append(_reconciled(scores.reconciliation))
+    done = f"{scores.num_turns} of {scores.num_planned} turns finished, {scores.num_failures} failed"
+    lines.append(done if scores.num_turns == scores.num_planned else f"[bold red]{done}[/]")
+    return lines
+
+
+def _against(baseline: Comparison) -> list[str]:
+    def ratio(cell: Cell) -> str:
+        return f"not available: {cell.reason}" if cell.value is None else f"{_interval(cell)}x"
+
+    same, paired = baseline.identical_share, baseline.paired_share
+    return [
+        f"speed-up over the baseline without speculation: {ratio(baseline.speedup_output_tps)} in Output TPS, "
+        f"{ratio(baseline.speedup_tpot)} in decode time per token",
+        f"turns whose tokens equal the baseline's: {_share(same)} (same prompt in both: {_share(paired)})",
+    ]
+
+
+def _share(cell: Cell) -> str:
+    return f"{NONE} ({cell.reason})" if cell.value is None else f"{cell.value:.1%} of {cell.n}"
+
+
+def _reconciled(found: Reconciliation) -> str:
+    ours, engine = found.turns, found.engine
+    both = f"drafted {ours.drafted} / {engine.drafted}, accepted {ours.accepted} / {engine.accepted}"
+    if found.equal is None:
+        return f"[yellow]counts were not checked against the engine's own: {found.reason}[/]"
+    if found.equal:
+        return f"counts equal the engine's own (turns / engine): {both}"
+    return f"[bold red]DEGRADED: counts differ from the engine's own (turns / engine): {both}; {found.reason}[/]"
+
+
+class LiveProgress:
+    """A progress bar on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, console: Console, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._now_s = now_s
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def begin(self, arm: str, num_turns: int, earlier: tuple[Outcome, ...]) -> None:
+        """See `runner.benchmark.Observer`."""
+        self._arm, self._num_turns, self._num_done = arm, num_turns, len(earlier)
+        self._tokens = self._steps = self._emitted = self._num_failures = 0
+        self._began_s = self._said_s = self._now_s()
+        for outcome in earlier:
+            self._add(outcome, timed=False)
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description:<11}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("turns · {task.fields[state]} · ETA"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(arm, total=num_turns, completed=len(earlier), state=self._state())
+        else:
+            self._line()
+
+    def outcome(self, outcome: Outcome) -> None:
+        """See `runner.benchmark.Observer`."""
+        self._num_done += 1
+        self._add(outcome, timed=True)
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, completed=self._num_done, state=self._state())
+        elif self._now_s() - self._said_s >= LINE_EVERY_S:
+            self._said_s = self._now_s()
+            self._line()
+
+    def end(self) -> None:
+        """See `runner.benchmark.Observer`."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+        elif self._num_done:
+            self._line()
+
+    def _add(self, outcome: Outcome, *, timed: bool) -> None:
+        if not isinstance(outcome, TurnRecord):
+            self._num_failures += 1
+            return
+        if timed:
+            self._tokens += outcome.num_output_tokens
+        if outcome.counts and outcome.counts.num_steps:
+            self._steps += outcome.counts.num_steps
+            self._emitted += outcome.num_output_tokens - outcome.prefill_tokens
+
+    def _state(self) -> str:
+        """Running values, over all steps so far; the result is by category and comes at the end."""
+        elapsed_s = self._now_s() - self._began_s
+        speed = f"{self._tokens / elapsed_s:.0f} tokens/s" if self._tokens and elapsed_s else f"{NONE} tokens/s"
+        length = f"{self._emitted / self._steps:.2f}" if self._steps else NONE
+        failed = f" · [red]{self._num_failures} failed[/]" if self._num_failures else ""
+        return f"{speed} · acceptance length {length}{failed}"
+
+    def _line(self) -> None:
+        self.console.print(f"{self._arm}: {self._num_done}/{self._num_turns} turns · {self._state()}", highlight=False)

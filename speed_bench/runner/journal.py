@@ -1,0 +1,224 @@
+"""The run folder: everything that happened, written as it happens, safe against being killed.
+
+    run.json          config, protocol, provenance; written once
+    turns-0.jsonl     one line per finished or failed turn, flushed as the turn ends
+    segments.jsonl    one line at the start and one at the end of every engine lifetime
+    engine-<n>.log    what the engine of segment n printed
+    scores.json       the result
+    baseline/         the same, of the run without speculation
+
+A line is whole or it is not there: a torn last line is cut off on opening, and a line that
+could not be written is taken back.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import filelock
+import orjson
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from speed_bench.config import Protocol, RunConfig
+from speed_bench.errors import RunFolderError
+from speed_bench.provenance import Provenance
+from speed_bench.types import Failure, RunRecords, Segment, TurnRecord
+
+SCHEMA_VERSION = 1
+
+
+class RunFile(BaseModel):
+    """`run.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    config: RunConfig
+    protocol: Protocol
+    provenance: Provenance
+    num_turns_planned: int
+
+    def changes(self, other: "RunFile") -> list[str]:
+        """What differs in `other`, a phrase each, named as the user would name it."""
+        changed = [
+            f"{key} (was {old!r}, is {new!r})" for key, (old, new) in self.config.difference(other.config).items()
+        ]
+        mine, theirs = self.provenance, other.provenance
+        if mine.data != theirs.data:
+            changed.append(f"the prompts (manifest {mine.data.manifest_sha256[:12]} is {theirs.data.manifest_sha256[:12]})")
+        for name, old, new in (("model", mine.model, theirs.model), ("draft", mine.draft, theirs.draft)):
+            if old != new:
+                changed.append(f"the {name} file's contents")
+        if mine.tokenizer != theirs.tokenizer:
+            changed.append("the tokenizer")
+        return changed
+
+
+_RUN_FILE = "run.json"
+_TURN: TypeAdapter[TurnRecord] = TypeAdapter(TurnRecord)
+_FAILURE: TypeAdapter[Failure] = TypeAdapter(Failure)
+_SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
+
+
+class Journal:
+    """A run folder open for writing by one runner at a time."""
+
+    def __init__(self, folder: Path, run: RunFile) -> None:
+        self.folder = folder
+        self.run = run
+        self.records = read_records(folder)
+        self._turns: IO[bytes] | None = None
+        self._segments: IO[bytes] | None = None
+
+    def __enter__(self) -> "Journal":
+        self._turns = _open_for_append(self.folder / "turns-0.jsonl")
+        self._segments = _open_for_append(self.folder / "segments.jsonl")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._turns, self._segments):
+            if file is not None:
+                file.close()
+
+    def add(self, outcome: TurnRecord | Failure) -> None:
+        """Append the outcome of a turn. Raises RunFolderError if it cannot be written."""
+        if isinstance(outcome, TurnRecord):
+            _append(self._turns, "turn", _TURN.dump_json(outcome))
+        else:
+            _append(self._turns, "failure", _FAILURE.dump_json(outcome))
+
+    def add_segment(self, segment: Segment) -> None:
+        """Append the state of a segment; a later line of the same index replaces it."""
+        _append(self._segments, "segment", _SEGMENT.dump_json(segment))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder, so that no two runners write to it. The system lets go when we are killed."""
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RunFolderError(f"{folder} is in use by another run") from error
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def make_folder(folder: Path) -> None:
+    """Create an empty run folder; raises RunFolderError if it holds a run, or other files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = [entry.name for entry in folder.iterdir() if entry.name not in (".lock", "baseline")]
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be made: {error.strerror}") from error
+    if _RUN_FILE in held:
+        raise RunFolderError(f"{folder} already holds a run; add --resume to finish it, or choose another --out")
+    if held:
+        raise RunFolderError(f"{folder} holds other files ({held[0]}, …); choose an empty or a new --out")
+
+
+def write_run_file(folder: Path, run: RunFile) -> None:
+    """Write `run.json`."""
+    write_whole(folder / _RUN_FILE, run.model_dump(mode="json"))
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """Read `run.json`; raises RunFolderError if it is not there or not one."""
+    path = folder / _RUN_FILE
+    try:
+        return RunFile.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{folder} is not a run folder: it has no {_RUN_FILE}") from error
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunFolderError(f"{path} cannot be used: {where} {first['msg']}") from error
+
+
+def read_records(folder: Path) -> RunRecords:
+    """All that the journal holds. A torn last line is passed over; any other bad line raises."""
+    turns: list[TurnRecord] = []
+    failures: list[Failure] = []
+    segments: dict[int, Segment] = {}
+    for path in sorted(folder.glob("turns-*.jsonl")):
+        for where, line in _lines(path):
+            with _named(where):
+                entry = orjson.loads(line)
+                if "turn" in entry:
+                    turns.append(_TURN.validate_python(entry["turn"]))
+                else:
+                    failures.append(_FAILURE.validate_python(entry["failure"]))
+    for where, line in _lines(folder / "segments.jsonl"):
+        with _named(where):
+            segment = _SEGMENT.validate_python(orjson.loads(line)["segment"])
+            segments[segment.index] = segment
+    seen = [(outcome.seed, outcome.id) for outcome in (*turns, *failures)]
+    if len(set(seen)) < len(seen):
+        twice = next(key for key in seen if seen.count(key) > 1)
+        raise RunFolderError(f"{folder} holds turn {twice[1]} (seed {twice[0]}) twice")
+    num_planned = read_run_file(folder).num_turns_planned
+    return RunRecords(tuple(turns), tuple(failures), tuple(segments[index] for index in sorted(segments)), num_planned)
+
+
+def write_whole(path: Path, data: Any) -> None:
+    """Write a JSON file so that it is there whole, or as it was before."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    if path.exists():
+        *whole, _torn = path.read_bytes().split(b"\n")
+        for number, line in enumerate(whole, 1):
+            yield f"{path}:{number}", line
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{where} is not a line of a journal: {str(error).splitlines()[0]}") from error
+
+
+def _open_for_append(path: Path) -> IO[bytes]:
+    try:
+        file = path.open("ab+", buffering=0)
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return file
+
+
+def _append(file: IO[bytes] | None, kind: str, body: bytes) -> None:
+    assert file is not None, "the journal is not open"  # noqa: S101
+    line = b'{"%s":%s}\n' % (kind.encode(), body)
+    before = os.fstat(file.fileno()).st_size
+    try:
+        written = file.write(line)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        file.truncate(before)
+        raise _unwritable(Path(file.name), error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunFolderError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    cause = "there is no room left" if full else str(error.strerror)
+    return RunFolderError(f"{path} cannot be written: {cause}; make room or rights, then finish with --resume")

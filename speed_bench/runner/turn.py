@@ -1,0 +1,71 @@
+"""One answer, as it came in, becomes one record."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from speed_bench.engines import Dialect
+from speed_bench.engines.http import Exchange, events
+from speed_bench.errors import RequestFailed
+from speed_bench.types import Chunk, Request, SpecCounts, TurnRecord
+
+NameUnnamed = Callable[[tuple[int | None, ...], str], tuple[int | None, ...]]
+"""(ids with gaps, their text) -> ids: what the tokenizer can tell of tokens that the engine did not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked, besides the request itself."""
+
+    category: str
+    prompt_sha256: str
+    segment: int
+    segment_started_ns: int
+
+
+def read_turn(
+    dialect: Dialect,
+    request: Request,
+    asked: Asked,
+    exchange: Exchange,
+    *,
+    name_unnamed: NameUnnamed,
+    engine_counts: SpecCounts | None,
+) -> TurnRecord:
+    """Parse and count one finished exchange. Raises RequestFailed if it is not a whole answer."""
+
+    def seconds(at_ns: int) -> float:
+        return (at_ns - asked.segment_started_ns) / 1e9
+
+    chunks: list[Chunk] = []
+    arrivals: dict[int, int] = {}
+    output_ids: list[int | None] = []
+    for at_ns, event in events(exchange):
+        chunk = dialect.parse(event, len(output_ids))
+        chunks.append(chunk)
+        if chunk.token_ids:
+            output_ids += name_unnamed(chunk.token_ids, chunk.text)
+            arrivals[at_ns] = arrivals.get(at_ns, 0) + len(chunk.token_ids)
+    finish_reason = chunks[-1].finish_reason if chunks else None
+    if finish_reason is None:
+        raise RequestFailed(f"the stream ended after {len(output_ids)} tokens without a finish reason")
+    if not output_ids:
+        raise RequestFailed("the answer is empty: not one token, not even EOS")
+    counts, last_step = dialect.count(chunks, len(output_ids))
+    return TurnRecord(
+        id=request.id,
+        category=asked.category,
+        seed=request.sampling.seed,
+        segment=asked.segment,
+        slot=request.slot,
+        prompt_len=len(request.prompt_ids),
+        prompt_sha256=asked.prompt_sha256,
+        output_ids=tuple(output_ids),
+        prefill_tokens=dialect.PREFILL_TOKENS,
+        sent_at_s=seconds(exchange.sent_at_ns),
+        arrivals=tuple((seconds(at_ns), num) for at_ns, num in arrivals.items()),
+        finished_at_s=seconds(exchange.finished_at_ns),
+        finish_reason=finish_reason,
+        last_step=last_step,
+        counts=counts,
+        engine_counts=engine_counts,
+    )

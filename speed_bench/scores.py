@@ -1,0 +1,178 @@
+"""`scores.json` as types: what a run came to, in numbers that carry their own uncertainty.
+
+A value that does not exist, or that its origin cannot know, is null and says why in `reason`; it is
+never 0 and never NaN. What each number means is said by the function of its name in `acceptance`
+and `serving`; here is only where it stands.
+"""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from speed_bench.statistics import Interval
+
+SCHEMA_VERSION = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Cell(_Model):
+    """One number with its confidence interval."""
+
+    value: float | None
+    low: float | None = None
+    """Bounds of the interval; null below 8 conversations, and where none is defined."""
+    high: float | None = None
+    n: int
+    """Observations the value rests on: conversations for acceptance, turns for speed."""
+    reason: str | None = None
+    """Why there is no value."""
+
+    @classmethod
+    def of(cls, value: float, n: int, bounds: Interval | None = None) -> Self:
+        """A value, with its interval where it has one."""
+        low, high = bounds or (None, None)
+        return cls(value=value, low=low, high=high, n=n)
+
+    @classmethod
+    def undefined(cls, reason: str) -> Self:
+        """No value, because of `reason`; it rests on no observation."""
+        return cls(value=None, n=0, reason=reason)
+
+
+class Distribution(_Model):
+    """The mean of observations and their percentiles, in the unit that the name ends with."""
+
+    value: float | None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    n: int
+    """Observations: turns, tokens for `itl_s`, gaps for `step_gap_s`."""
+    reason: str | None = None
+
+
+class GroupScores(_Model):
+    """All conversations of a run, or those of one category.
+
+    A vector has one cell per position 1…K; where its origin cannot know it, one cell says so.
+    """
+
+    acceptance_length: Cell
+    """The headline: mean of the conversations of a category, over all: mean of those means."""
+    acceptance_length_conversation: Cell
+    """Mean over all conversations; in a category the same as `acceptance_length`."""
+    acceptance_length_pooled: Cell
+    """All steps together, whichever conversation they are of."""
+    acceptance_length_drafted: Cell
+    acceptance_length_uncensored: Cell
+    acceptance_length_specdec_bench: Cell
+    """Mean over conversations, with one step of length 1 added per turn."""
+    draft_acceptance_rate: Cell
+    joint_acceptance_rate: list[Cell]
+    conditional_acceptance_rate: list[Cell]
+    output_tps: Cell
+    """Over all: that of `serving`. In a category: output tokens / summed busy time, a turn being busy
+    from its request to its last token; only where no two turns of the run overlap, as at concurrency
+    1. It has no gaps between turns in it, so the categories are a little faster than the whole."""
+    user_tps: Cell
+    """Mean over turns."""
+    histogram: dict[int, int] | None
+    """Decode steps per emitted length, without those that cannot be told apart."""
+    num_conversations: int
+    num_turns: int
+    num_turns_without_steps: int
+    """Turns that prefill answered alone. A conversation of only such turns is in no mean."""
+    num_steps: int | None
+    num_steps_unplaced: int
+    """Of `num_steps`, those that are not told apart: not in the vectors nor in the histogram."""
+
+
+class Acceptance(_Model):
+    """How many tokens a decode step emits, over all and per category."""
+
+    overall: GroupScores
+    categories: dict[str, GroupScores]
+
+
+class Serving(_Model):
+    """Speed, from the turns of whole segments only: an engine that was killed is not timed."""
+
+    output_tps: Cell
+    user_tps: Distribution
+    ttft_s: Distribution
+    itl_s: Distribution
+    tpot_s: Distribution
+    step_gap_s: Distribution
+    num_turns: int
+    """Finished turns in whole segments."""
+    num_output_tokens: int
+    """Of those turns, what prefill emitted and EOS included."""
+    num_segments: int
+    num_segments_used: int
+
+
+class Comparison(_Model):
+    """Against a run of the same turns, usually without speculation.
+
+    Turns are paired by id and seed, and are alike when their prompts are: later turns of a
+    conversation carry the model's own answers, so they differ once an answer does.
+    """
+
+    speedup_output_tps: Cell
+    """Output TPS / output TPS of the baseline: a ratio of totals, the headline."""
+    speedup_tpot: Cell
+    """Decode time per token of the baseline, in total, / that of the run."""
+    identical_share: Cell
+    """Of the turns with the same prompt in both, those with the same output ids."""
+    paired_share: Cell
+    """Of the run's finished turns, those with the same prompt in the baseline."""
+    output_tps: Cell
+    """The baseline's own."""
+    tpot_s: Cell
+    """The baseline's own: total decode time / total tokens after the first arrival."""
+
+
+class Counts(_Model):
+    """Verified counts; null where they are not known."""
+
+    verify_steps: int | None
+    drafted: int | None
+    accepted: int | None
+
+
+class Reconciliation(_Model):
+    """Our counts of all turns against the engine's own counters."""
+
+    turns: Counts
+    engine: Counts
+    equal: bool | None
+    """null where nothing could be compared."""
+    reason: str | None = None
+
+
+class Bootstrap(_Model):
+    """How the confidence intervals were drawn."""
+
+    confidence_level: float
+    resamples: int
+    seed: int
+
+
+class Scores(_Model):
+    """All numbers of a run. Never recomputed downstream."""
+
+    schema_version: int = SCHEMA_VERSION
+    acceptance: Acceptance
+    serving: Serving
+    baseline: Comparison | None
+    reconciliation: Reconciliation
+    bootstrap: Bootstrap
+    num_conversations: int
+    num_turns: int
+    """Finished turns."""
+    num_failures: int
+    num_planned: int

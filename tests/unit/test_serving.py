@@ -1,0 +1,99 @@
+"""What each serving metric counts, and when a turn has no such value."""
+
+import math
+
+import pytest
+
+from speed_bench.errors import UndefinedMetric
+from speed_bench.serving import (
+    decode_span,
+    itl_s,
+    output_tps,
+    percentiles,
+    step_gap_s,
+    tpot_s,
+    tpot_total_s,
+    ttft_s,
+    user_tps,
+)
+
+ARRIVALS = [(1.0, 1), (1.5, 2), (1.75, 1)]
+
+
+def test_output_tps_spans_from_the_first_request_to_the_last_token_of_any_turn():
+    long, short = (0.0, [(1.0, 1), (4.0, 5)]), (0.5, [(0.75, 1), (1.0, 1)])
+    assert output_tps([long, short]) == output_tps([short, long]) == 8 / 4.0
+
+
+def test_output_tps_counts_the_tokens_of_a_first_arrival():
+    assert output_tps([(0.0, [(2.0, 6)])]) == 3.0
+
+
+def test_output_tps_of_several_segments_leaves_the_time_between_them_out():
+    assert output_tps([(0.0, [(1.0, 4)])], [], [(50.0, [(51.0, 2)])]) == 3.0
+
+
+@pytest.mark.parametrize("turns", [[], [(0.0, [])], [(1.0, [(1.0, 3)])]])
+def test_output_tps_is_undefined_without_a_token_or_without_time(turns):
+    with pytest.raises(UndefinedMetric):
+        output_tps(turns)
+
+
+def test_ttft_is_counted_from_the_given_start_to_the_first_token():
+    assert ttft_s(0.25, ARRIVALS) == 0.75
+
+
+def test_a_read_without_tokens_is_no_arrival():
+    padded = [(0.5, 0), *ARRIVALS[:1], (1.2, 0), *ARRIVALS[1:], (9.0, 0)]
+    assert ttft_s(0.25, padded) == 0.75
+    assert step_gap_s(padded).tolist() == [0.5, 0.25]
+    assert tpot_s(padded) == tpot_s(ARRIVALS)
+    assert output_tps([(0.0, padded)]) == output_tps([(0.0, ARRIVALS)])
+
+
+def test_itl_has_one_value_per_token_and_they_sum_to_the_decode_time():
+    assert itl_s(ARRIVALS).tolist() == [0.25, 0.25, 0.25]
+    assert itl_s(ARRIVALS).sum() == decode_span(ARRIVALS)[0]
+    assert len(itl_s(ARRIVALS)) == decode_span(ARRIVALS)[1]
+
+
+def test_tpot_and_user_tps_are_inverse_and_do_not_see_the_time_to_the_first_token():
+    assert tpot_s(ARRIVALS) == 0.25
+    assert user_tps(ARRIVALS) == 4.0
+    later = [(at + 100, num) for at, num in ARRIVALS]
+    assert (tpot_s(later), user_tps(later)) == (0.25, 4.0)
+
+
+def test_total_tpot_weighs_turns_by_their_tokens():
+    slow, fast = [(0.0, 1), (1.0, 1)], [(0.0, 1), (1.0, 9)]
+    assert tpot_total_s([slow, fast]) == 0.2
+    assert tpot_total_s([slow, fast, [(0.0, 3)]]) == 0.2
+
+
+@pytest.mark.parametrize("arrivals", [[], [(1.0, 5)]])
+def test_a_turn_of_one_arrival_has_no_pace(arrivals):
+    assert tpot_s(arrivals) is None
+    assert user_tps(arrivals) is None
+    assert step_gap_s(arrivals).size == itl_s(arrivals).size == 0
+    with pytest.raises(UndefinedMetric):
+        tpot_total_s([arrivals])
+
+
+def test_arrivals_at_one_instant_have_no_user_tps_instead_of_an_infinite_one():
+    assert user_tps([(1.0, 1), (1.0, 4)]) is None
+    assert tpot_s([(1.0, 1), (1.0, 4)]) == 0.0
+
+
+def test_a_turn_without_tokens_has_no_ttft():
+    assert ttft_s(0.0, []) is None
+
+
+def test_percentiles_are_numbers_by_name():
+    found = percentiles(range(101))
+    assert found == {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
+    assert all(type(value) is float and math.isfinite(value) for value in found.values())
+
+
+def test_percentiles_of_nothing_are_undefined():
+    with pytest.raises(UndefinedMetric):
+        percentiles([])
