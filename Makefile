@@ -32,10 +32,10 @@ check: setup  ## style, types, import layers
 	$(BIN)/lint-imports
 
 test: setup  ## everything that needs no GPU and no network beyond the package index; ≤ 5 min
-	$(BIN)/pytest -n 2 --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-long: setup  ## kills, fuzzing, full disks: what takes minutes
-	$(BIN)/pytest -n 2 -m long --timeout 900
+	$(BIN)/pytest -n 2 --dist loadfile -m long --timeout 900
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

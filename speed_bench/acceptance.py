@@ -228,7 +228,7 @@ def acceptance_length_drafted(steps: Tally | Steps) -> float:
     """
     name, tally = "acceptance length of drafted steps", _as_tally(steps)
     accepted, verify_steps = _known(tally.accepted, name), _known(tally.verify_steps, name)
-    return 1 + _ratio(accepted, verify_steps, f"{name}: no verification steps")
+    return _ratio(verify_steps + accepted, verify_steps, f"{name}: no verification steps")
 
 
 def acceptance_length_specdec_bench(tally: Tally) -> float:

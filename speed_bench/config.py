@@ -58,8 +58,6 @@ class LlamaCppConfig(_Settings):
     """How many last tokens must have been seen before for `ngram` to propose what followed them."""
     port: int | None = Field(default=None, ge=1, le=65535)
     """None: a free one."""
-    python: str | None = None
-    """Another interpreter that has xllamacpp."""
     start_timeout_s: float = Field(default=120.0, gt=0)
     extra: dict[str, bool | int | float | str] = {}
     """Any other parameter of llama.cpp by its own (dotted) name, passed on unchanged."""

@@ -5,7 +5,7 @@ what may be timed in `timing`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ def score(
     UndefinedMetric for a run without a decode step, RunFolderError for a turn whose steps and
     tokens contradict each other.
     """
+    run = _in_order(run)
     conversations = _conversations(run.turns)
     if all(conversation.tally.num_steps == 0 for conversation in conversations):
         num_turns, num_failures = len(run.turns), len(run.failures)
@@ -61,7 +62,7 @@ def score(
             categories={name: grouping.scores(members) for name, members in categories.items()},
         ),
         serving=serving,
-        baseline=None if baseline is None else compare(run, baseline, bootstrap),
+        baseline=None if baseline is None else compare(run, _in_order(baseline), bootstrap),
         reconciliation=reconcile(run),
         bootstrap=bootstrap,
         num_conversations=len(conversations),
@@ -81,8 +82,14 @@ class _Conversation:
     tally: Tally
 
 
+def _in_order(run: RunRecords) -> RunRecords:
+    """The same run, its turns in the order of time, so that no sum depends on the order of the journal."""
+    turns = sorted(run.turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.id, turn.seed))
+    return replace(run, turns=tuple(turns))
+
+
 def _conversations(turns: Iterable[TurnRecord]) -> list[_Conversation]:
-    """In an order of their own, so that nothing depends on the order of the journal."""
+    """Grouped by category, sorted by name."""
     grouped: dict[tuple[str, str], list[TurnRecord]] = {}
     for turn in sorted(turns, key=lambda turn: (turn.category, turn.id, turn.seed)):
         grouped.setdefault((turn.category, turn.question_id), []).append(turn)
@@ -186,7 +193,7 @@ def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) ->
     def vector(name: str) -> FloatArray:
         rows = np.zeros((len(tallies), depth))
         for row, tally in zip(rows, tallies, strict=True):
-            known = getattr(tally, name) or ()
+            known = (getattr(tally, name) or ())[:depth]
             row[: len(known)] = known
         return rows
 

@@ -7,6 +7,7 @@ None; a value over no turns at all raises UndefinedMetric.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,11 @@ def output_tps(*segments: Iterable[tuple[float, Arrivals]]) -> float:
     """
     num_tokens, span_s = 0, 0.0
     for segment in segments:
-        turns = [(start_s, _with_tokens(arrivals)) for start_s, arrivals in segment]
-        last = max((arrivals[-1][0] for _, arrivals in turns if arrivals), default=None)
-        if last is not None:
-            num_tokens += sum(num for _, arrivals in turns for _, num in arrivals)
-            span_s += last - min(start_s for start_s, _ in turns)
+        turns = list(segment)
+        ends = [last[0] for last in (_first(reversed(arrivals)) for _, arrivals in turns) if last]
+        if ends:
+            num_tokens += sum(_num_tokens(arrivals) for _, arrivals in turns)
+            span_s += max(ends) - min(start_s for start_s, _ in turns)
     if not span_s > 0:
         raise UndefinedMetric("output TPS: no token arrived after its request")
     return num_tokens / span_s
@@ -49,8 +50,8 @@ def ttft_s(start_s: float, arrivals: Arrivals) -> float | None:
     >>> ttft_s(1.0, [(1.25, 1), (1.5, 4)])
     0.25
     """
-    first = _with_tokens(arrivals)[:1]
-    return first[0][0] - start_s if first else None
+    first = _first(arrivals)
+    return first[0] - start_s if first else None
 
 
 def step_gap_s(arrivals: Arrivals) -> FloatArray:
@@ -81,8 +82,8 @@ def decode_span(arrivals: Arrivals) -> tuple[float, int]:
     >>> decode_span([(1.0, 1), (1.5, 2), (1.75, 1)])
     (0.75, 3)
     """
-    seen = _with_tokens(arrivals)
-    return (seen[-1][0] - seen[0][0], sum(num for _, num in seen[1:])) if seen else (0.0, 0)
+    first, last = _first(arrivals), _first(reversed(arrivals))
+    return (last[0] - first[0], _num_tokens(arrivals) - first[1]) if first and last else (0.0, 0)
 
 
 def tpot_s(arrivals: Arrivals) -> float | None:
@@ -139,6 +140,14 @@ def percentiles(values: npt.ArrayLike) -> dict[str, float]:
     return {
         f"p{rank}": float(value) for rank, value in zip(PERCENTILES, np.percentile(array, PERCENTILES), strict=True)
     }
+
+
+def _first(arrivals: Iterable[tuple[float, int]]) -> tuple[float, int] | None:
+    return next((arrival for arrival in arrivals if arrival[1] > 0), None)
+
+
+def _num_tokens(arrivals: Arrivals) -> int:
+    return sum(map(itemgetter(1), arrivals))
 
 
 def _with_tokens(arrivals: Arrivals) -> Arrivals:

@@ -6,16 +6,15 @@ template writes every special token, BOS included; none is added. `check_parity`
 with those of the engine before a run.
 """
 
-import codecs
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from speed_bench.byte_vocabulary import ByteVocabulary
 from speed_bench.errors import TokenError
+from speed_bench.gguf_chat import build_tokenizer, chat_template, end_ids, special_texts, template_renderer
 from speed_bench.models import hub_answers, read_gguf_header
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class ChatTokenizer:
         render: Callable[[list[dict[str, Any]], Mapping[str, Any]], str],
         encode: Callable[[str], Sequence[int]],
         decode: Callable[[list[int]], str],
-        byte_vocabulary: "ByteVocabulary | None",
+        byte_vocabulary: ByteVocabulary | None,
         vocab_size: int,
         eos_ids: Iterable[int],
     ) -> None:
@@ -97,19 +96,19 @@ class ChatTokenizer:
             ModelError: the file cannot be read.
             TokenError: another kind of vocabulary, or no usable chat template.
         """
-        metadata = read_gguf_header(path).metadata
-        tokenizer = _gguf_tokenizer(str(path), metadata)
-        template = _gguf_template(str(path), metadata)
+        source, metadata = str(path), read_gguf_header(path).metadata
+        tokenizer = build_tokenizer(source, metadata)
+        template = chat_template(source, metadata)
         byte_vocabulary = ByteVocabulary(tokenizer)
         return cls(
-            source=str(path),
+            source=source,
             template=template,
-            render=_jinja_renderer(str(path), template, _gguf_special_texts(metadata)),
+            render=template_renderer(source, template, special_texts(metadata)),
             encode=lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
             decode=byte_vocabulary.text,
             byte_vocabulary=byte_vocabulary,
             vocab_size=tokenizer.get_vocab_size(),
-            eos_ids=_gguf_eos_ids(metadata),
+            eos_ids=end_ids(metadata),
         )
 
     @classmethod
@@ -123,7 +122,8 @@ class ChatTokenizer:
         Raises:
             TokenError: transformers is not installed, or there is no tokenizer or chat template.
         """
-        tokenizer = _load_huggingface(name_or_path, revision, trust_remote_code)
+        offline = Path(name_or_path).is_dir() or not hub_answers(name_or_path, "tokenizer_config.json", revision)
+        tokenizer = _load_huggingface(name_or_path, revision, trust_remote_code, offline)
         try:
             template = str(tokenizer.get_chat_template())
         except ValueError:
@@ -134,7 +134,7 @@ class ChatTokenizer:
                 tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template_args)
             )
 
-        backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+        backend = getattr(tokenizer, "backend_tokenizer", None)
         byte_vocabulary = ByteVocabulary(backend) if backend is not None and _is_byte_level(backend) else None
         return cls(
             source=name_or_path,
@@ -144,7 +144,7 @@ class ChatTokenizer:
             decode=byte_vocabulary.text if byte_vocabulary else _library_decoder(tokenizer),
             byte_vocabulary=byte_vocabulary,
             vocab_size=len(tokenizer),
-            eos_ids=_huggingface_eos_ids(tokenizer, name_or_path, revision),
+            eos_ids=_huggingface_eos_ids(tokenizer, name_or_path, revision, offline),
         )
 
     def chat_text(self, messages: Sequence[Message], template_args: Mapping[str, Any] | None = None) -> str:
@@ -222,7 +222,7 @@ def check_parity(
         at = next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
         raise TokenError(
             f"the tokenizer '{tokenizer.source}' and the engine differ on {probe!r}: from token {at} on "
-            f"{list(ours[at : at + 8])} here, {list(theirs[at : at + 8])} there; give the tokenizer of the engine's model"
+            f"{list(ours[at : at + 8])} here, {list(theirs[at : at + 8])} there; give that of its model"
         )
 
 
@@ -233,206 +233,10 @@ def _as_dict(message: Message) -> dict[str, Any]:
     return {"role": role, "content": text}
 
 
-# --- byte-level BPE ------------------------------------------------------------------------------
-
-
-@cache
-def _byte_of_char() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
-
-
-class ByteVocabulary:
-    """The bytes of every id of a byte-level BPE vocabulary, and the ids of bytes."""
-
-    MAX_UNNAMED: Final = 16
-    MAX_BYTES: Final = 64
-    """Longest event whose tokens are looked for: a character has 4 bytes, so this is far more than occurs."""
-
-    def __init__(self, tokenizer: "tokenizers.Tokenizer") -> None:
-        byte_of_char = _byte_of_char()
-        self._char_of_byte = {byte: char for char, byte in byte_of_char.items()}
-        self._model = tokenizer.model
-        self._bytes_of: dict[int, bytes] = {}
-        self._id_of: dict[bytes, int] = {}
-        for token, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
-            try:
-                data = bytes([byte_of_char[char] for char in token])
-            except KeyError:
-                data = token.encode()
-            self._bytes_of[token_id] = data
-            self._id_of[data] = token_id
-        for token_id, added in tokenizer.get_added_tokens_decoder().items():
-            self._id_of.pop(self._bytes_of.get(token_id, b""), None)
-            self._bytes_of[token_id] = b"" if added.special else added.content.encode()
-
-    def text(self, ids: Sequence[int]) -> str:
-        """See `ChatTokenizer.decode`."""
-        data = b"".join([self._bytes_of.get(token_id, b"") for token_id in ids])
-        return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
-
-    def name_unnamed(self, token_ids: tuple[int | None, ...], text: str) -> tuple[int | None, ...]:
-        """See `ChatTokenizer.name_unnamed`."""
-        *unnamed, last = token_ids
-        data = text.encode("utf-8", "replace")
-        last_bytes = b"" if last is None else self._bytes_of.get(last, b"")
-        is_held_back = (
-            not any(token_id is not None for token_id in unnamed) and last_bytes and data.endswith(last_bytes)
-        )
-        if not is_held_back or len(unnamed) > self.MAX_UNNAMED or len(data) > self.MAX_BYTES:
-            return token_ids
-        cuts = {at for at in range(1, len(data)) if data[at] & 0xC0 == 0x80}
-        ids = self._split(data[: -len(last_bytes)], len(unnamed), cuts)
-        return token_ids if ids is None else (*ids, last)
-
-    def _split(self, data: bytes, num: int, cuts: set[int]) -> tuple[int, ...] | None:
-        """`num` ids whose bytes are `data`, each ending at one of `cuts`; None if none or several fit."""
-        splits: dict[int, list[tuple[int, ...]]] = {0: [()]}  # by bytes used, two of each at most
-        for _ in range(num):
-            longer: dict[int, list[tuple[int, ...]]] = {}
-            for start, found in splits.items():
-                for end in cuts:
-                    token_id = self._id_of.get(data[start:end]) if start < end <= len(data) else None
-                    if token_id is not None:
-                        longer[end] = (longer.get(end, []) + [(*ids, token_id) for ids in found])[:2]
-            splits = longer
-        fitting = splits.get(len(data), [])
-        if len(fitting) < 2:
-            return fitting[0] if fitting else None
-        merged = [token.id for token in self._model.tokenize("".join([self._char_of_byte[byte] for byte in data]))]
-        ends = set(accumulate(len(self._bytes_of[token_id]) for token_id in merged))
-        return tuple(merged) if len(merged) == num and ends <= cuts else None
-
-
-# --- GGUF ----------------------------------------------------------------------------------------
-
-_GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_SPLITS: Final = {
-    "gpt-2": (_GPT2_SPLIT,),
-    "llama-bpe": (_LLAMA3_SPLIT,),
-    "qwen2": (_LLAMA3_SPLIT.replace("{1,3}", ""),),
-    "smollm": (r"\p{N}", _GPT2_SPLIT),
-}
-"""How llama.cpp cuts a text into words, by `tokenizer.ggml.pre`: one regular expression after the other."""
-
-_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # of tokenizer.ggml.token_type
-
-_END_TEXTS: Final = frozenset(
-    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <end_of_turn> <|endoftext|> <|end_of_text|> <|eom_id|> <EOT>"
-    " <|end_of_sentence|> <｜end▁of▁sentence｜> <end_of_utterance> </s>".split()
-)
-"""Special tokens that llama.cpp takes for the end of an answer whatever the metadata says."""
-
-
-def _gguf_tokenizer(source: str, metadata: Mapping[str, Any]) -> "tokenizers.Tokenizer":
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    instead = "give the model's Hugging Face tokenizer instead"
-    if kind != "gpt2":
-        raise TokenError(
-            f"'{source}' has a vocabulary of kind '{kind}', only byte-level BPE ('gpt2') is read; {instead}"
-        )
-    if pre not in _SPLITS:
-        raise TokenError(f"'{source}' has pre-tokenizer '{pre}', known are {', '.join(sorted(_SPLITS))}; {instead}")
-    try:
-        tokens = metadata["tokenizer.ggml.tokens"]
-        merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-        vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
-        tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
-        kinds = metadata["tokenizer.ggml.token_type"]
-    # The library raises a bare Exception for merges that do not belong to the vocabulary.
-    except Exception as error:
-        raise TokenError(f"'{source}' has no usable vocabulary ({error}); {instead}") from error
-    cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in _SPLITS[pre]]
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    for token, token_kind in zip(tokens, kinds, strict=False):
-        if token_kind in (_UNKNOWN, _CONTROL):
-            tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
-        elif token_kind == _USER_DEFINED:
-            tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
-    return tokenizer
-
-
-def _gguf_template(source: str, metadata: Mapping[str, Any]) -> str:
-    template = metadata.get("tokenizer.chat_template")
-    if not isinstance(template, str):
-        raise TokenError(f"'{source}' has no chat template (tokenizer.chat_template); give a chat model")
-    return template
-
-
-def _gguf_special_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """What a template may call `bos_token`, `eos_token`, …"""
-    tokens = metadata["tokenizer.ggml.tokens"]
-    names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    ids = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
-    return {name: tokens[token_id] for name, token_id in ids.items() if token_id is not None and token_id < len(tokens)}
-
-
-def _gguf_eos_ids(metadata: Mapping[str, Any]) -> set[int]:
-    kinds, tokens = metadata["tokenizer.ggml.token_type"], metadata["tokenizer.ggml.tokens"]
-    named = [metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
-    known = [at for at, token in enumerate(tokens) if token in _END_TEXTS and kinds[at] in (_CONTROL, _USER_DEFINED)]
-    return {token_id for token_id in named if token_id is not None} | set(known)
-
-
-def _jinja_renderer(
-    source: str, template: str, special_texts: Mapping[str, str]
-) -> Callable[[list[dict[str, Any]], Mapping[str, Any]], str]:
-    """Renders as transformers does: same whitespace rules, filters, functions and variables."""
-    import json
-    from datetime import datetime
-
-    from jinja2 import TemplateError, nodes
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """`{% generation %}` marks the assistant's text for training; here it only shows its body."""
-
-        tags = frozenset({"generation"})
-
-        def parse(self, parser: Parser) -> nodes.Node:
-            line = next(parser.stream).lineno
-            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    try:
-        compiled = environment.from_string(template)
-    except TemplateError as error:
-        raise TokenError(f"the chat template of '{source}' cannot be read: {error}; give another model file") from error
-
-    def render(messages: list[dict[str, Any]], template_args: Mapping[str, Any]) -> str:
-        variables = {"tools": None, "documents": None, **special_texts, **template_args}
-        return compiled.render(messages=messages, add_generation_prompt=True, **variables)
-
-    return render
-
-
 # --- Hugging Face --------------------------------------------------------------------------------
 
 
-def _load_huggingface(name_or_path: str, revision: str | None, trust_remote_code: bool) -> Any:
+def _load_huggingface(name_or_path: str, revision: str | None, trust_remote_code: bool, offline: bool) -> Any:
     import logging
     import sys
 
@@ -442,7 +246,6 @@ def _load_huggingface(name_or_path: str, revision: str | None, trust_remote_code
         from transformers import AutoTokenizer
     except ImportError:
         raise TokenError("a Hugging Face tokenizer needs transformers; pip install 'transformers>=5.0'") from None
-    offline = not Path(name_or_path).is_dir() and not hub_answers(name_or_path, "tokenizer_config.json", revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline
@@ -469,13 +272,14 @@ def _library_decoder(tokenizer: Any) -> Callable[[list[int]], str]:
     return decode
 
 
-def _huggingface_eos_ids(tokenizer: Any, name_or_path: str, revision: str | None) -> set[int]:
+def _huggingface_eos_ids(tokenizer: Any, name_or_path: str, revision: str | None, offline: bool) -> set[int]:
     """The tokenizer's own, and those of the repository's generation settings, which engines honour."""
     from transformers import GenerationConfig
 
     try:
-        settings = GenerationConfig.from_pretrained(name_or_path, revision=revision, local_files_only=True)
-        more = settings.eos_token_id
+        more = GenerationConfig.from_pretrained(
+            name_or_path, revision=revision or "main", local_files_only=offline
+        ).eos_token_id
     except (OSError, ValueError):
         more = None
     return {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}

@@ -4,7 +4,7 @@ Times are seconds as floats, relative to the start of the segment (one engine li
 which they were taken; counts are plain integers. A value that an origin cannot know is None.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Origin = Literal["engine", "stream", "server"]
@@ -267,6 +267,8 @@ class Segment:
     """None while it is running, or when it was killed."""
     whole: bool = False
     """Whether it ended in order. Serving numbers come from whole segments only."""
+    engine: dict[str, str | int | None] = field(default_factory=dict)
+    """The engine's effective settings, as it tells them."""
 
 
 @dataclass(frozen=True, slots=True)

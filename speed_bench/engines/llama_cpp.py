@@ -7,6 +7,7 @@ only the last token when the character is whole; and it cuts its counts at EOS.
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -16,7 +17,7 @@ import orjson
 
 from speed_bench.config import LlamaCppConfig, RunConfig
 from speed_bench.engines import llama_cpp_server
-from speed_bench.engines.server import Launch, python_for
+from speed_bench.engines.server import Launch
 from speed_bench.engines.steps import steps_from_marks
 from speed_bench.errors import EngineError, RequestFailed
 from speed_bench.types import Chunk, LastStep, Mark, Request, SpecCounts
@@ -39,7 +40,7 @@ def launch(config: RunConfig, *, model: Path, draft: Path | None, port: int) -> 
     engine: LlamaCppConfig = config.engine
     if config.algorithm not in ALGORITHMS:
         raise EngineError(f"engine 'llama-cpp' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
-    if engine.python is None and installed() is None:
+    if installed() is None:
         raise EngineError(f"engine 'llama-cpp' is not installed here; {INSTALL}")
     settings = {
         "model": str(model),
@@ -53,7 +54,7 @@ def launch(config: RunConfig, *, model: Path, draft: Path | None, port: int) -> 
         "ngram_size": engine.ngram_size,
         "extra": engine.extra,
     }
-    argv = python_for(engine.python, Path(llama_cpp_server.__file__), [orjson.dumps(settings).decode()])
+    argv = (sys.executable, str(llama_cpp_server.__file__), orjson.dumps(settings).decode())
     return Launch(argv, {"OMP_WAIT_POLICY": "passive"})
 
 

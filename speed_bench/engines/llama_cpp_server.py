@@ -2,8 +2,7 @@
 
     python llama_cpp_server.py '{"model": "…", "port": 8080, …}'
 
-It needs only `xllamacpp`, so that it can run in another interpreter than ours. It ends when
-the pipe on its standard input closes or its parent dies.
+It ends when the pipe on its standard input closes or its parent dies.
 """
 
 import json

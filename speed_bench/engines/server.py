@@ -5,9 +5,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -150,7 +149,3 @@ def reclaim(pid_file: Path) -> bool:
 def _identity(process: psutil.Process) -> bytes:
     return orjson.dumps({"pid": process.pid, "created": process.create_time()})
 
-
-def python_for(python: str | None, module: Path, arguments: Sequence[str]) -> tuple[str, ...]:
-    """argv that runs one of our server scripts, in another interpreter if the engine lives there."""
-    return (python or sys.executable, str(module), *arguments)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -21,20 +22,23 @@ def print_scores(scores: Scores, folder: Path, console: Console) -> None:
     """The table of a run, what it is measured against, and where it lies."""
     console.print(_table(scores))
     for line in _sentences(scores):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
 
 
 def _table(scores: Scores) -> Table:
     level = f"{scores.bootstrap.confidence_level:.0%}"
-    table = Table(title_justify="left", caption_justify="left")
-    table.add_column("category")
-    table.add_column(f"acceptance length\n\\[{level} interval]", justify="right")
-    table.add_column("draft acc.\nrate", justify="right")
-    table.add_column(f"conditional rate\nat 1 · 2 · {POSITIONS_SHOWN}", justify="right")
-    table.add_column("Output TPS\ntok/s", justify="right")
-    table.add_column("User TPS\ntok/s", justify="right")
-    table.add_column("n\nconv.", justify="right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    table.add_column("category\n", no_wrap=True)
+    for heading in (
+        f"acceptance length\n\\[{level} interval]",
+        "drafts\naccepted",
+        "conditional\nrate at 1 2 3",
+        "Output\nTPS",
+        "User\nTPS",
+        "n\n",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, group in scores.acceptance.categories.items():
         table.add_row(name, *_row(group))
     table.add_section()
@@ -47,7 +51,7 @@ def _row(group: GroupScores) -> list[str]:
     return [
         _interval(group.acceptance_length),
         number(group.draft_acceptance_rate),
-        " · ".join(number(cell) for cell in cells) or NONE,
+        " ".join(f"{number(cell):>4}" for cell in cells) or NONE,
         number(group.output_tps, 1),
         number(group.user_tps, 1),
         str(group.num_conversations),

@@ -77,7 +77,7 @@ def test_a_category_of_one_conversation_does_not_shrink_the_interval_to_nothing(
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    """880 skewed values in 11 unequal categories: 95 of 100 intervals hold the true mean of means."""
+    """Skewed values in 11 categories of 20: about 95 of 100 intervals hold the true mean of means."""
     rng, names = np.random.default_rng(3), [f"c{index:02}" for index in range(11) for _ in range(20)]
     true_means = np.linspace(1.5, 3.5, 11)
     covered = 0

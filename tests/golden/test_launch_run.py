@@ -1,0 +1,103 @@
+"""Published numbers come out of published counts.
+
+The launch run: Llama-3.3-70B with EAGLE3, draft length 3, concurrency 32, 1,138 turns (arXiv
+2604.09557). Its counts follow the convention of specdec_bench: every turn adds a step of length 1
+for what prefill emitted.
+"""
+
+import pytest
+
+from speed_bench.acceptance import (
+    Tally,
+    acceptance_length,
+    acceptance_length_drafted,
+    acceptance_length_specdec_bench,
+    acceptance_length_uncensored,
+    conditional_acceptance_rate,
+    histogram,
+    joint_acceptance_rate,
+    tally_histogram,
+    tally_turn,
+)
+from speed_bench.statistics import category_mean
+
+HISTOGRAM = {1: 57385, 2: 36968, 3: 24441, 4: 61182}
+NUM_TURNS = 1138
+PER_CATEGORY = {
+    "coding": 3.0001,
+    "humanities": 2.3699,
+    "math": 2.4710,
+    "multilingual": 1.7277,
+    "qa": 2.3184,
+    "rag": 2.7502,
+    "reasoning": 2.6142,
+    "roleplay": 2.0407,
+    "stem": 2.4306,
+    "summarization": 2.6026,
+    "writing": 2.6364,
+}
+
+
+@pytest.fixture
+def with_prefill() -> Tally:
+    return tally_histogram(HISTOGRAM, draft_length=3)
+
+
+@pytest.fixture
+def without_prefill() -> Tally:
+    return tally_histogram({**HISTOGRAM, 1: HISTOGRAM[1] - NUM_TURNS}, draft_length=3, num_turns=NUM_TURNS)
+
+
+def test_the_published_rates(with_prefill):
+    published = [0.681151931368627, 0.6984444208791836, 0.7145509968116043]
+    assert conditional_acceptance_rate(with_prefill) == pytest.approx(published, abs=1e-12)
+
+
+def test_the_published_histogram_and_its_joint_rates(with_prefill):
+    assert with_prefill.num_steps == 179_976
+    assert histogram(with_prefill) == HISTOGRAM
+    assert joint_acceptance_rate(with_prefill) == pytest.approx([0.68115, 0.47575, 0.33995], abs=5e-6)
+
+
+def test_the_pooled_length_and_the_mean_output(with_prefill):
+    assert acceptance_length(with_prefill) == pytest.approx(2.49684, abs=5e-6)
+    assert acceptance_length_uncensored(with_prefill) == pytest.approx(acceptance_length(with_prefill), rel=1e-12)
+    assert with_prefill.num_tokens / NUM_TURNS == pytest.approx(394.8787, abs=5e-5)
+
+
+def test_without_the_prefill_entries_the_length_and_the_first_rate_are_higher(without_prefill):
+    assert acceptance_length(without_prefill) == pytest.approx(2.5064, abs=5e-5)
+    assert conditional_acceptance_rate(without_prefill)[0] == pytest.approx(0.6855, abs=5e-5)
+
+
+def test_the_specdec_bench_convention_puts_the_prefill_entries_back(with_prefill, without_prefill):
+    assert acceptance_length_specdec_bench(without_prefill) == acceptance_length(with_prefill)
+
+
+def test_the_published_overall_length_is_the_mean_of_the_categories():
+    assert category_mean(list(PER_CATEGORY.values()), list(PER_CATEGORY)) == pytest.approx(2.4511, abs=5e-5)
+
+
+@pytest.mark.parametrize("output_tokens", [106, 107])
+def test_the_drafted_length_comes_from_verified_counts_not_from_output_tokens(output_tokens):
+    """SGLang's example: 43 verify steps, 63 correct drafts; how many tokens were output is beside the point."""
+    by_accepted = [11, 14, 11, 4, 0, 3]
+    accepted = sum(number * steps for number, steps in enumerate(by_accepted))
+    verify_steps = sum(by_accepted)
+    assert (accepted, verify_steps) == (63, 43)
+    turn = tally_turn(
+        None,
+        num_tokens=output_tokens,
+        num_steps=verify_steps,
+        verify_steps=verify_steps,
+        drafted=verify_steps * 5,
+        accepted=accepted,
+    )
+    assert acceptance_length_drafted(turn) == pytest.approx(1 + 63 / 43)
+    assert acceptance_length_drafted(turn) == pytest.approx(2.4651, abs=5e-5)
+
+
+def test_the_same_example_as_a_histogram():
+    tally = tally_histogram({number + 1: num for number, num in enumerate([11, 14, 11, 4, 0, 3])}, draft_length=5)
+    assert acceptance_length(tally) == pytest.approx(106 / 43)
+    assert conditional_acceptance_rate(tally) == pytest.approx([32 / 43, 18 / 32, 7 / 18, 3 / 7, 1.0])
