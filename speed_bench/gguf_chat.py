@@ -5,7 +5,7 @@ puts them together. Neither torch nor transformers is needed.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from speed_bench.errors import TokenError
 
@@ -56,7 +56,8 @@ def build_tokenizer(source: str, metadata: Mapping[str, Any]) -> "tokenizers.Tok
         tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
     # The library raises a bare Exception for merges that do not belong to the vocabulary.
     except Exception as error:
-        raise TokenError(f"'{source}' has no usable vocabulary ({error}); {instead}") from error
+        reason = str(error).partition("\n")[0]
+        raise TokenError(f"'{source}' has no usable vocabulary ({reason}); {instead}") from error
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in _SPLITS[pre]]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, byte_level])
@@ -90,8 +91,8 @@ def end_ids(metadata: Mapping[str, Any]) -> set[int]:
     if {"<|return|>", "<|call|>"} <= by_text.keys() or {"<|calls|>", "<|flush|>"} <= by_text.keys():
         by_text.pop("<|end|>", None)  # there it ends a part of the answer
     kinds = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
-    named = {metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in kinds}
-    return {*named, *by_text.values()} - {None}
+    named = [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in kinds]
+    return {token_id for token_id in named if token_id is not None} | set(by_text.values())
 
 
 def template_renderer(
@@ -109,7 +110,7 @@ def template_renderer(
     class Generation(Extension):
         """`{% generation %}` marks the assistant's text for training; here it only shows its body."""
 
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
 
         def parse(self, parser: Parser) -> nodes.Node:
             line = next(parser.stream).lineno

@@ -28,6 +28,8 @@ class Dialect(Protocol):
     INFO: str
     PREFILL_TOKENS: int
     """Output tokens that prefill emits; they are not a decode step."""
+    CLOSES_AFTER_STREAM: bool
+    """Whether a stream's connection is of no further use; a new one is opened before the next is timed."""
 
     def installed(self) -> str | None:
         """Its version in this environment, None if it is not there."""

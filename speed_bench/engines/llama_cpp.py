@@ -1,9 +1,10 @@
 """The dialect of llama.cpp, embedded through `xllamacpp` (checked with 2026.10.11549).
 
 Acceptance comes from `timings_per_token`: every event carries cumulative `draft_n`,
-`draft_n_accepted` and `predicted_ms`, which changes exactly once per decode step. Two habits
+`draft_n_accepted` and `predicted_ms`, which changes exactly once per decode step. Three habits
 of the engine: it sends no event for a token that ends inside a UTF-8 character, and names
-only the last token when the character is whole; and it cuts its counts at EOS.
+only the last token when the character is whole; it cuts its counts at EOS; and it closes the
+connection after every stream, though it announces keep-alive.
 """
 
 import re
@@ -26,6 +27,7 @@ ALGORITHMS = ("none", "ngram", "draft")
 INSTALL = "pip install 'speed-bench[llama-cpp]'"
 HEALTH, METRICS, INFO = "/health", "/metrics", "/props"
 PREFILL_TOKENS = 1
+CLOSES_AFTER_STREAM = True
 _FINISH = {"eos": "stop", "word": "stop", "limit": "length"}
 _COUNTER = re.compile(r'^llamacpp:spec_decode_num_(\w+)_total(?:\{position="(\d+)"\})? (\S+)$', re.MULTILINE)
 

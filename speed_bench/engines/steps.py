@@ -30,8 +30,8 @@ def steps_from_marks(
     the first `prefill_tokens`. Raises RequestFailed if the counts contradict each other.
     """
     last = next((chunk.mark for chunk in reversed(chunks) if chunk.mark), None)
-    if num_tokens <= prefill_tokens or last is None:
-        return SpecCounts(0, 0, 0, 0, (), "engine", aligned=True), "complete"
+    if last is None:
+        raise RequestFailed("no event of the answer carries counts")
     walk = _Walk(prefill_tokens)
     for chunk in chunks:
         if chunk.mark and chunk.mark.num_tokens > prefill_tokens:

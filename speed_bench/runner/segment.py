@@ -54,8 +54,11 @@ class LiveEngine:
         asked = Asked(category, prompt_sha256(request.prompt_ids), self.segment.index, self.started_ns)
         before = (self._last_counters or await self.counters()) if self.alone else None
         self._last_counters = None
+        stream = self.streams[request.slot]
         try:
-            exchange = await self.streams[request.slot].request("POST", path, message)
+            exchange = await stream.request("POST", path, message)
+            if self.dialect.CLOSES_AFTER_STREAM:
+                stream.close()
         except RequestFailed:
             await self._check_alive()
             raise

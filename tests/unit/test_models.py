@@ -8,9 +8,13 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import gguf
 import numpy as np
@@ -169,19 +173,62 @@ class TestResolve:
         assert sha256_of(path) == hashlib.sha256(bytes(3_000_000)).hexdigest()
 
 
+def point_hub_to(endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(models, "_package_file", lambda model: None)
+
+
 @pytest.fixture
 def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The embedded package is not installed, the Hub's cache is empty and nothing listens where the Hub should be."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    import huggingface_hub.constants as constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(models, "_package_file", lambda model: None)
+    point_hub_to(endpoint, tmp_path / "hub", monkeypatch)
     return tmp_path / "hub"
+
+
+class SmallHub(BaseHTTPRequestHandler):
+    """Has one file, and a fixed refusal for each of some repositories."""
+
+    REFUSALS: ClassVar = {
+        "gated": (403, "GatedRepo"),
+        "absent": (401, "RepoNotFound"),
+        "revision": (404, "RevisionNotFound"),
+        "entry": (404, "EntryNotFound"),
+        "broken": (503, ""),
+    }
+
+    def do_HEAD(self) -> None:
+        status, code = self.REFUSALS.get(self.path.split("/")[2], (200, ""))
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Repo-Commit", "b" * 40)
+        self.send_header("ETag", '"1234"')
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"GGUF")
+
+    def log_message(self, *args: object) -> None:
+        """Nothing: the test's output is the test's."""
+
+
+@pytest.fixture
+def small_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SmallHub) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        point_hub_to(f"http://127.0.0.1:{server.server_port}", tmp_path / "hub", monkeypatch)
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def cached(hub: Path, repo: str, commit: str, file: str, data: bytes) -> Path:
@@ -233,6 +280,25 @@ class TestHub:
         ):
             resolve_gguf("hf:org/repo/model.gguf@v1")
         assert time.monotonic() - started < 5
+
+    @pytest.mark.parametrize(
+        ("repo", "says"),
+        [
+            ("gated", "access must be granted on its page; then run `hf auth login`"),
+            ("absent", "no such repository, or a private one"),
+            ("revision", "it has no revision 'v1'"),
+            ("entry", "the repository has no such file"),
+            ("broken", "the Hub does not give it"),
+        ],
+    )
+    def test_a_refusal_says_what_to_do(self, small_hub: None, repo: str, says: str) -> None:
+        with pytest.raises(ModelError, match=rf"cannot get m\.gguf of org/{repo} from the Hub: {says}"):
+            resolve_gguf(f"hf:org/{repo}/m.gguf@v1")
+
+    def test_a_file_is_downloaded(self, small_hub: None) -> None:
+        path = resolve_gguf("hf:org/repo/q4/m.gguf@v1")
+        assert path.read_bytes() == b"GGUF"
+        assert path.name == "m.gguf"
 
 
 def test_importing_is_light() -> None:

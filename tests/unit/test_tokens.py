@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from speed_bench.errors import ModelError, TokenError
-from speed_bench.gguf_chat import end_ids, template_renderer
+from speed_bench.gguf_chat import build_tokenizer, end_ids, template_renderer
 from speed_bench.models import read_gguf_header, resolve_gguf
 from speed_bench.tokens import PROBES, ChatTokenizer, check_parity, prompt_sha256
 
@@ -46,7 +46,7 @@ in_vocabulary = st.characters(exclude_categories=["Cs"], exclude_characters=lost
 wide_texts = st.lists(
     st.sampled_from([*"aé ñ日語👩🏽ẞ\u0301\u200d\u3000٣\n'½ 12", " 👍", "한", "🇫🇷"]), max_size=30
 ).map("".join)
-spelled_texts = st.text(alphabet=in_vocabulary, max_size=40) | wide_texts
+spelled_texts = st.text(alphabet=in_vocabulary, max_size=40).filter(lambda text: "<|" not in text) | wide_texts
 
 
 @contextmanager
@@ -229,6 +229,20 @@ class TestChat:
         with pytest.raises(TokenError, match=r"'tekken'.*Hugging Face tokenizer"):
             ChatTokenizer.from_gguf(write_gguf(tmp_path / "m.gguf", metadata, pre="tekken", template="x"))
 
+    @pytest.mark.parametrize(
+        ("changes", "match"),
+        [
+            ({"tokenizer.ggml.model": "llama"}, "'llama' vocabulary"),
+            ({"tokenizer.ggml.tokens": ["a"]}, "no usable vocabulary"),
+            ({"tokenizer.ggml.merges": ["ab"]}, "no usable vocabulary"),
+        ],
+    )
+    def test_an_unusable_vocabulary(self, changes: dict[str, Any], match: str) -> None:
+        metadata = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": ["a", "b"]}
+        metadata |= {"tokenizer.ggml.token_type": [1, 1], "tokenizer.ggml.merges": ["a b"]} | changes
+        with pytest.raises(TokenError, match=f"'x' has .*{match}.*Hugging Face tokenizer instead"):
+            build_tokenizer("x", metadata)
+
     def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="does not exist"):
             ChatTokenizer.from_gguf(tmp_path / "m.gguf")
@@ -326,6 +340,29 @@ class TestUnnamed:
     ) -> None:
         assert tokenizer.name_unnamed(token_ids, text) == token_ids
 
+    @pytest.mark.parametrize(
+        ("merges", "expected"),
+        [
+            ([("F0", "9F"), ("9F", "91")], ("F09F", "91")),
+            ([("9F", "91"), ("F0", "9F")], ("F0", "9F91")),
+            ([("9F", "91"), ("F0", "9F"), ("F0", "9F91")], None),
+        ],
+    )
+    def test_of_several_splits_the_vocabularys_own_is_taken(
+        self, tmp_path: Path, merges: list[tuple[str, str]], expected: tuple[str, str] | None
+    ) -> None:
+        letters = byte_letters()
+
+        def spell(data: str) -> str:
+            return "".join(letters[byte] for byte in bytes.fromhex(data))
+
+        spelled = [(spell(left), spell(right)) for left, right in merges]
+        tokens = [*letters, *(left + right for left, right in spelled)]
+        save_tokenizer(tmp_path, Tokenizer(models.BPE({token: at for at, token in enumerate(tokens)}, spelled)))
+        tokenizer = ChatTokenizer.from_huggingface(str(tmp_path))
+        ids = (None, None) if expected is None else tuple(tokens.index(spell(data)) for data in expected)
+        assert tokenizer.name_unnamed((None, None, 0xA9), "👩") == (*ids, 0xA9)
+
     @slow_texts
     @given(num=st.integers(1, 40), last=st.integers(0, 49151), text=texts | wide_texts)
     def test_a_name_always_spells_the_text(self, tokenizer: ChatTokenizer, num: int, last: int, text: str) -> None:
@@ -337,21 +374,33 @@ class TestUnnamed:
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<u>{{ m.content }}{% endfor %}{% if think %}<t>{% endif %}"
 
 
+def byte_letters() -> list[str]:
+    """The character that stands for each byte, in GPT-2's alphabet."""
+    rest = iter(range(0x100, 0x144))
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    letters = [chr(byte if byte in printable else next(rest)) for byte in range(256)]
+    assert set(letters) == set(pre_tokenizers.ByteLevel.alphabet())
+    return letters
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer, **config: object) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | config
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face tokenizer of single bytes, with special tokens and a chat template."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    letters = {letter: at for at, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(letters, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = Tokenizer(models.BPE({letter: at for at, letter in enumerate(byte_letters())}, []))
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in ("<s>", "</s>", "<u>")])
     tokenizer.add_tokens([AddedToken("<t>", normalized=False)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 3}))
+    save_tokenizer(folder, tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=3)  # noqa: S106
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 258]}))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 
 
@@ -397,6 +446,11 @@ class TestHuggingFace:
     def test_lost_charsizer(self, tmp_path: Path) -> None:
         with pytest.raises(TokenError, match="cannot load the tokenizer"):
             ChatTokenizer.from_huggingface(str(tmp_path))
+
+    def test_a_hub_that_does_not_answer_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("speed_bench.tokens.hub_answers", lambda *name: False)
+        with pytest.raises(TokenError, match="cannot load the tokenizer 'no/such'"):
+            ChatTokenizer.from_huggingface("no/such")
 
     def test_transformers_missing(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "transformers", None)
