@@ -35,25 +35,26 @@ def cli() -> None:
 def _config_options(command: F) -> F:
     """The settings that everybody sets. None means: as the protocol, or the file, says."""
     per_protocol = "[default: per protocol, quick: {}]"
-    options = [
-        click.option("--engine", metavar="NAME", help="What is measured; see `speed-bench engines`. [default: llama-cpp]"),
+    settings: list[tuple[str, type, str, str]] = [
+        ("--engine", str, "NAME", "What is measured; see `speed-bench engines`. [default: llama-cpp]"),
+        ("--model", str, "MODEL", "A GGUF file, or hf:org/repo/file.gguf. [default: smollm2-135m-instruct]"),
+        ("--tokenizer", str, "NAME", "A Hugging Face tokenizer. [default: the model file's own]"),
+        ("--algorithm", str, "NAME", "How tokens are drafted: none, ngram, draft. [default: ngram]"),
+        ("--draft", str, "MODEL", "The draft model of `--algorithm draft`, named like --model."),
+        ("--draft-length", int, "K", "Most tokens drafted per step. [default: ngram 8, draft 3]"),
+        ("--edition", str, "NAME|PATH", "Which prompts. [default: open]"),
+        ("--config", str, "NAME", "Which part of the edition. [default: starter]"),
+        ("--categories", str, "A,B,…", f"Only these. {per_protocol.format('all')}"),
+        ("--limit-per-category", int, "N", f"Conversations. {per_protocol.format(2)}"),
+        ("--max-tokens", int, "N", f"Longest answer. {per_protocol.format(64)}"),
+        ("--temperature", float, "T", f"0 is greedy. {per_protocol.format(0)}"),
+        ("--concurrency", int, "C", f"Streams kept busy. {per_protocol.format(1)}"),
+        ("--history", str, "own|replay:RUN", "Whose answers later turns carry. [default: own, the model's]"),
+    ]
+    options = [click.option(name, type=kind, metavar=metavar, help=text) for name, kind, metavar, text in settings]
+    options += [
         click.option(
-            "--model", metavar="MODEL", help="A GGUF file, or hf:org/repo/file.gguf. [default: smollm2-135m-instruct]"
-        ),
-        click.option("--tokenizer", metavar="NAME", help="A Hugging Face tokenizer. [default: the model file's own]"),
-        click.option("--algorithm", metavar="NAME", help="none, ngram or draft. [default: ngram]"),
-        click.option("--draft", metavar="MODEL", help="The draft model of `--algorithm draft`."),
-        click.option("--draft-length", type=int, metavar="K", help="Most tokens drafted per step. [default: ngram 8, draft 3]"),
-        click.option("--edition", metavar="NAME|PATH", help="Which prompts. [default: open]"),
-        click.option("--config", metavar="NAME", help="Which part of the edition. [default: starter]"),
-        click.option("--categories", metavar="A,B,…", help=f"Only these. {per_protocol.format('all')}"),
-        click.option("--limit-per-category", type=int, metavar="N", help=f"Conversations. {per_protocol.format(2)}"),
-        click.option("--max-tokens", type=int, metavar="N", help=f"Longest answer. {per_protocol.format(64)}"),
-        click.option("--temperature", type=float, metavar="T", help=per_protocol.format("0, greedy")),
-        click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help=f"Repeatable. {per_protocol.format(0)}"),
-        click.option("--concurrency", type=int, metavar="C", help=f"Streams kept busy. {per_protocol.format(1)}"),
-        click.option(
-            "--history", metavar="own|replay:RUN", help="Whose answers later turns carry. [default: the model's own]"
+            "--seed", "seeds", type=int, multiple=True, metavar="N", help=f"Repeatable. {per_protocol.format(0)}"
         ),
         click.option("--baseline/--no-baseline", default=None, help="Run again without speculation. [default: yes]"),
     ]
@@ -96,6 +97,7 @@ def run(
         f"{f' (draft length {config.draft_length})' if config.draft_length else ''} · "
         f"{config.edition}/{config.config} · protocol {rules.name}",
         highlight=False,
+        soft_wrap=True,
     )
     try:
         benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
@@ -134,7 +136,9 @@ def engines() -> None:
     table = Table("engine", "installed", "algorithms", "install")
     for name in ENGINES:
         speaks = dialect(name)
-        table.add_row(name, speaks.installed() or "no", ", ".join(speaks.ALGORITHMS), speaks.INSTALL.replace("[", "\\["))
+        table.add_row(
+            name, speaks.installed() or "no", ", ".join(speaks.ALGORITHMS), speaks.INSTALL.replace("[", "\\[")
+        )
     Console().print(table)
 
 

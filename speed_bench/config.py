@@ -111,20 +111,20 @@ class RunConfig(_Settings):
         return value
 
     @model_validator(mode="after")
-    def _algorithm_fits(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.categories == ():
+            raise ValueError("--categories names no category; leave it out for all of them")
         if self.algorithm == "draft" and self.draft is None:
             raise ValueError("algorithm 'draft' needs a draft model: --draft FILE.gguf")
         if self.algorithm != "draft" and self.draft is not None:
-            raise ValueError(f"a draft model is given, but algorithm '{self.algorithm}' uses none; add --algorithm draft")
+            raise ValueError(f"a draft model is given, but algorithm '{self.algorithm}' uses none; --algorithm draft?")
         if self.algorithm == "none" and self.draft_length is not None:
             raise ValueError("algorithm 'none' drafts nothing; leave out --draft-length")
         return self
 
     def without_speculation(self) -> "RunConfig":
         """The baseline of this run: the same turns, nothing drafted."""
-        return self.model_copy(
-            update={"algorithm": "none", "draft": None, "draft_length": None, "baseline": False}
-        )
+        return self.model_copy(update={"algorithm": "none", "draft": None, "draft_length": None, "baseline": False})
 
     def difference(self, other: "RunConfig") -> dict[str, tuple[Any, Any]]:
         """The dotted keys in which two configs differ, with both values."""
@@ -193,7 +193,11 @@ def _validated(data: Mapping[str, Any]) -> RunConfig:
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
             sentence = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{key}: {sentence} (got {problem['input']!r})" if key and problem["type"] != "value_error" else sentence)
+            problems.append(
+                f"{key}: {sentence} (got {problem['input']!r})"
+                if key and problem["type"] != "value_error"
+                else sentence
+            )
         raise ConfigError("; ".join(problems)) from error
 
 

@@ -280,3 +280,8 @@ class RunRecords:
     segments: tuple[Segment, ...]
     num_planned: int
     """Turns that the run set out to do."""
+
+    @property
+    def outcomes(self) -> tuple["TurnRecord | Failure", ...]:
+        """Finished and failed turns together."""
+        return (*self.turns, *self.failures)

@@ -57,7 +57,7 @@ def engine_pids(folder: Path) -> list[int]:
         line = " ".join(process.info["cmdline"] or ())
         if "llama_cpp_server.py" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
             log = Path(f"/proc/{process.pid}/fd/1")
-            if log.exists() and str(folder) in os.readlink(log):
+            if log.exists() and str(folder) in str(log.readlink()):
                 found.append(process.pid)
     return found
 
@@ -75,7 +75,9 @@ def outcome(folder: Path) -> dict:
     records: RunRecords = read_records(folder)
     return {
         "turns": sorted((turn.seed, turn.id, turn.prompt_sha256, turn.output_ids) for turn in records.turns),
-        "counts": sorted((turn.id, turn.counts.drafted, turn.counts.accepted, turn.last_step) for turn in records.turns),
+        "counts": sorted(
+            (turn.id, turn.counts.drafted, turn.counts.accepted, turn.last_step) for turn in records.turns
+        ),
         "failures": records.failures,
         "acceptance": without_speed(orjson.loads((folder / "scores.json").read_bytes())["acceptance"]),
     }

@@ -197,9 +197,7 @@ def events(exchange: Exchange) -> list[tuple[int, bytes]]:
     rest = b""
     for at_ns, data in exchange.reads:
         *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line.startswith((b"data:", b"error:")):
-                found.append((at_ns, line.partition(b":")[2].strip()))
+        found += [(at_ns, line.partition(b":")[2].strip()) for line in lines if line.startswith((b"data:", b"error:"))]
     if rest.strip():
         raise RequestFailed("the stream was cut in the middle of an event")
     return found

@@ -70,8 +70,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spin-waiting starves whoever shares the machine
     import xllamacpp
 
-    server = xllamacpp.Server(parameters(json.loads(sys.argv[1])))
-    print(f"listening on {server.listening_address}", flush=True)  # noqa: T201
+    server = xllamacpp.Server(parameters(json.loads(sys.argv[1])))  # noqa: F841  (it serves while it is held)
     threading.Event().wait()
 
 

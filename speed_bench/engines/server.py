@@ -148,4 +148,3 @@ def reclaim(pid_file: Path) -> bool:
 
 def _identity(process: psutil.Process) -> bytes:
     return orjson.dumps({"pid": process.pid, "created": process.create_time()})
-

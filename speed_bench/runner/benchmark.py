@@ -135,11 +135,10 @@ def _replayed(
     if read_run_file(source).provenance.tokenizer != provenance.tokenizer:
         raise ConfigError(f"--history {config.history}: that run was made with another tokenizer")
     answers = {(turn.seed, turn.id): tokenizer.decode(turn.output_ids) for turn in read_records(source).turns}
-    for row in rows:
-        for seed in config.seeds:
-            for turn in range(len(row.turns) - 1):
-                if (seed, turn_id(row, turn)) not in answers:
-                    raise ConfigError(f"--history {config.history}: it has no answer to turn {turn_id(row, turn)} (seed {seed})")
+    needed = ((seed, turn_id(row, turn)) for seed in config.seeds for row in rows for turn in range(len(row.turns) - 1))
+    for seed, turn in needed:
+        if (seed, turn) not in answers:
+            raise ConfigError(f"--history {config.history}: that run has no answer to turn {turn} (seed {seed})")
     return answers
 
 
@@ -150,7 +149,8 @@ def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs) -
     if (folder / "run.json").exists():
         if changes := read_run_file(folder).changes(planned):
             raise RunFolderError(
-                f"{folder} holds a run of another config: {'; '.join(changes)}; resume with the same, or choose another --out"
+                f"{folder} holds a run of another config: {'; '.join(changes)}; "
+                "resume with the same, or choose another --out"
             )
     else:
         make_folder(folder)
@@ -158,11 +158,9 @@ def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs) -
     return Journal(folder, planned)
 
 
-def _measure(
-    config: RunConfig, journal: Journal, inputs: Inputs, name: str, observer: Observer, clock: Clock
-) -> None:
+def _measure(config: RunConfig, journal: Journal, inputs: Inputs, name: str, observer: Observer, clock: Clock) -> None:
     earlier: dict[tuple[int, str], Outcome] = {
-        (outcome.seed, outcome.id): outcome for outcome in (*journal.records.turns, *journal.records.failures)
+        (outcome.seed, outcome.id): outcome for outcome in journal.records.outcomes
     }
     observer.begin(name, journal.run.num_turns_planned, tuple(earlier.values()))
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from speed_bench.config import RunConfig
 from speed_bench.errors import ConfigError, RequestFailed
@@ -56,7 +57,7 @@ class Script:
             outcome = self.earlier.get((seed, identity))
             if outcome is None:
                 outcome = await self._turn(conversation, turn, seed, slot, live, answers, broken_by)
-                await live.run_in_parser(lambda kept=outcome: keep(kept))
+                await live.run_in_parser(partial(keep, outcome))
             if self.replayed is not None:
                 answers.append(self.replayed.get((seed, identity), ""))
             elif isinstance(outcome, TurnRecord):

@@ -13,6 +13,7 @@ could not be written is taken back.
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,8 @@ class RunFile(BaseModel):
         ]
         mine, theirs = self.provenance, other.provenance
         if mine.data != theirs.data:
-            changed.append(f"the prompts (manifest {mine.data.manifest_sha256[:12]} is {theirs.data.manifest_sha256[:12]})")
+            was, now = mine.data.manifest_sha256[:12], theirs.data.manifest_sha256[:12]
+            changed.append(f"the prompts (manifest was {was}, is {now})")
         for name, old, new in (("model", mine.model, theirs.model), ("draft", mine.draft, theirs.draft)):
             if old != new:
                 changed.append(f"the {name} file's contents")
@@ -161,12 +163,14 @@ def read_records(folder: Path) -> RunRecords:
         with _named(where):
             segment = _SEGMENT.validate_python(orjson.loads(line)["segment"])
             segments[segment.index] = segment
-    seen = [(outcome.seed, outcome.id) for outcome in (*turns, *failures)]
-    if len(set(seen)) < len(seen):
-        twice = next(key for key in seen if seen.count(key) > 1)
-        raise RunFolderError(f"{folder} holds turn {twice[1]} (seed {twice[0]}) twice")
     num_planned = read_run_file(folder).num_turns_planned
-    return RunRecords(tuple(turns), tuple(failures), tuple(segments[index] for index in sorted(segments)), num_planned)
+    in_order = tuple(segments[index] for index in sorted(segments))
+    records = RunRecords(tuple(turns), tuple(failures), in_order, num_planned)
+    often = Counter((outcome.seed, outcome.id) for outcome in records.outcomes)
+    for (seed, turn), times in often.items():
+        if times > 1:
+            raise RunFolderError(f"{folder} holds turn {turn} (seed {seed}) {times} times")
+    return records
 
 
 def write_whole(path: Path, data: Any) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import orjson
 
@@ -26,6 +26,8 @@ from speed_bench.types import Request, Sampling, Segment, SpecCounts, TurnRecord
 WARMUP_TEXT = "Count from one to ten, then say which of these numbers are prime."
 WARMUP_TOKENS = 8
 DEATH_GRACE_S = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ class LiveEngine:
 
         return await self.run_in_parser(read)
 
-    async def run_in_parser(self, work: Callable[[], Any]) -> Any:
+    async def run_in_parser(self, work: Callable[[], T]) -> T:
         """Do something off the event loop, after what was handed over before."""
         return await asyncio.get_running_loop().run_in_executor(self.parser, work)
 

@@ -93,7 +93,11 @@ def test_the_scores_say_what_happened(scores: dict, records: RunRecords) -> None
     assert set(scores["acceptance"]["categories"]) == {"coding", "math", "multilingual", "roleplay"} <= set(CATEGORIES)
     overall = scores["acceptance"]["overall"]
     assert overall["acceptance_length"]["n"] == 8
-    assert overall["acceptance_length"]["low"] <= overall["acceptance_length"]["value"] <= overall["acceptance_length"]["high"]
+    assert (
+        overall["acceptance_length"]["low"]
+        <= overall["acceptance_length"]["value"]
+        <= overall["acceptance_length"]["high"]
+    )
     assert scores["reconciliation"]["equal"] is True
     assert scores["reconciliation"]["turns"]["drafted"] == scores["reconciliation"]["engine"]["drafted"] > 0
     assert scores["baseline"]["identical_share"]["value"] == 1.0
@@ -103,7 +107,16 @@ def test_the_scores_say_what_happened(scores: dict, records: RunRecords) -> None
 
 def test_the_terminal_shows_the_table_and_where_the_run_lies(folder: Path) -> None:
     shown = (folder.parent / "stdout.txt").read_text()
-    for word in ("acceptance length", "drafts", "conditional", "Output", "User", "overall", "roleplay", "speed-up over"):
+    for word in (
+        "acceptance length",
+        "drafts",
+        "conditional",
+        "Output",
+        "User",
+        "overall",
+        "roleplay",
+        "speed-up over",
+    ):
         assert word in shown
     assert f"run folder: {folder}" in shown
     assert "turns whose tokens equal the baseline's: 100.0% of" in shown

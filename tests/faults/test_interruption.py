@@ -1,0 +1,126 @@
+"""Whatever ends a run in the middle, finished turns are kept and `--resume` does the rest."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import orjson
+import pytest
+from command import SPEED_BENCH, engine_pids, kill, num_lines, outcome, speed_bench, start, wait_until
+
+from speed_bench.runner.journal import read_records
+
+SMALL = ("--categories", "qa,math,stem", "--limit-per-category", 2, "--max-tokens", 12)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the same run comes to when nothing happens to it."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    speed_bench("run", *SMALL, "--out", folder)
+    return outcome(folder)
+
+
+def begin(folder: Path) -> subprocess.Popen[str]:
+    """Start the run and wait until some of its turns are finished."""
+    process = start("run", *SMALL, "--out", folder)
+    wait_until(lambda: num_lines(folder / "turns-0.jsonl") >= 2)
+    return process
+
+
+def finish(folder: Path) -> None:
+    speed_bench("run", "--out", folder, "--resume")
+
+
+def test_a_killed_runner_takes_its_engine_along_and_is_resumed(tmp_path: Path, whole: dict) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder)
+    kill(process)
+    wait_until(lambda: not engine_pids(folder))
+    kept = {turn.id for turn in read_records(folder).turns}
+    assert len(kept) >= 2
+    finish(folder)
+    assert outcome(folder) == whole
+    scores = orjson.loads((folder / "scores.json").read_bytes())
+    assert scores["reconciliation"]["equal"] is True
+    assert [segment.whole for segment in read_records(folder).segments] == [False, True]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_its_engine_and_says_how_to_go_on(tmp_path: Path, whole: dict, how: int) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert f"finish with: speed-bench run --out {folder} --resume" in said
+    assert engine_pids(folder) == []
+    finish(folder)
+    assert outcome(folder) == whole
+
+
+def test_an_engine_that_dies_is_reported_and_the_run_can_be_finished(tmp_path: Path, whole: dict) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder)
+    os.kill(orjson.loads((folder / "engine.pid").read_bytes())["pid"], signal.SIGKILL)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "engine 'llama-cpp' was killed by SIGKILL" in said
+    assert "Traceback" not in said
+    assert "kept" in said
+    assert read_records(folder).failures == ()
+    finish(folder)
+    assert outcome(folder) == whole
+
+
+def test_a_changed_config_is_not_resumed_and_the_changed_keys_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    kill(begin(folder))
+    before = (folder / "turns-0.jsonl").read_bytes()
+    changed = ("--max-tokens", 13, "--set", "engine.threads=2")
+    done = speed_bench("run", "--out", folder, "--resume", *changed, check=False)
+    assert done.returncode == 2
+    assert "holds a run of another config" in done.stderr
+    assert "max_tokens (was 12, is 13)" in done.stderr
+    assert "engine.threads (was 1, is 2)" in done.stderr
+    done = speed_bench("run", *SMALL, "--out", folder, check=False)
+    assert done.returncode == 2
+    assert "already holds a run; add --resume" in done.stderr
+    assert (folder / "turns-0.jsonl").read_bytes() == before
+
+
+def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder)
+    done = speed_bench("run", "--out", folder, "--resume", check=False)
+    kill(process)
+    assert done.returncode == 2
+    assert "in use by another run" in done.stderr
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence_and_keeps_what_is_whole(tmp_path: Path, whole: dict) -> None:
+    """On a file system that is really full, where one may be mounted; see also the journal's own test."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "none", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs rights")
+    try:
+        folder = disk / "run"
+        done = speed_bench("run", *SMALL, "--out", folder, check=False)
+        assert done.returncode == 2, done.stderr
+        assert "cannot be written: there is no room left" in done.stderr
+        assert "Traceback" not in done.stderr
+        kept = read_records(folder)
+        assert 0 < len(kept.turns) < kept.num_planned
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        finish(folder)
+        assert outcome(folder) == whole
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_help_and_version_need_no_run() -> None:
+    assert "speed-bench run --out my-run --resume" in speed_bench("run", "--help").stdout
+    assert subprocess.run([*SPEED_BENCH, "--version"], capture_output=True, check=True).stdout
