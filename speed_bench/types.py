@@ -250,6 +250,10 @@ class Failure:
         return self.id.rpartition("/")[0]
 
 
+Outcome = TurnRecord | Failure
+"""What comes of a turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One engine lifetime of a run. Times in its records are seconds since `started_at`."""
@@ -282,6 +286,6 @@ class RunRecords:
     """Turns that the run set out to do."""
 
     @property
-    def outcomes(self) -> tuple["TurnRecord | Failure", ...]:
+    def outcomes(self) -> tuple[Outcome, ...]:
         """Finished and failed turns together."""
         return (*self.turns, *self.failures)

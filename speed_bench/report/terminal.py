@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from speed_bench.runner.conversation import Outcome
 from speed_bench.scores import Cell, Comparison, GroupScores, Reconciliation, Scores
-from speed_bench.types import TurnRecord
+from speed_bench.types import Outcome, TurnRecord
 
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0

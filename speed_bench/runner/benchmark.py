@@ -16,7 +16,7 @@ from speed_bench.engines.http import Clock
 from speed_bench.errors import ConfigError, RunFolderError, unknown
 from speed_bench.models import check_gguf, resolve_gguf, sha256_of
 from speed_bench.provenance import DataFacts, Provenance, hardware, model_facts, versions
-from speed_bench.runner.conversation import Answers, Outcome, Script, check_first_turns_fit, turn_id
+from speed_bench.runner.conversation import Answers, Script, check_first_turns_fit, turn_id
 from speed_bench.runner.journal import (
     Journal,
     RunFile,
@@ -29,7 +29,7 @@ from speed_bench.runner.journal import (
 from speed_bench.runner.load import closed_loop
 from speed_bench.runner.segment import live_engine
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import Conversation
+from speed_bench.types import Conversation, Outcome
 
 BASELINE = "baseline"
 MEASURING_PACKAGES = ("xllamacpp", "httptools", "tokenizers", "numpy", "scipy")

@@ -8,9 +8,8 @@ from speed_bench.config import RunConfig
 from speed_bench.errors import ConfigError, RequestFailed
 from speed_bench.runner.segment import LiveEngine
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import Conversation, Failure, Request, Sampling, TurnRecord
+from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, TurnRecord
 
-Outcome = TurnRecord | Failure
 Answers = Mapping[tuple[int, str], str]
 """(seed, turn id) -> the answer that later turns carry."""
 

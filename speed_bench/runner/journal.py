@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from speed_bench.config import Protocol, RunConfig
 from speed_bench.errors import RunFolderError
 from speed_bench.provenance import Provenance
-from speed_bench.types import Failure, RunRecords, Segment, TurnRecord
+from speed_bench.types import Failure, Outcome, RunRecords, Segment, TurnRecord
 
 SCHEMA_VERSION = 1
 
@@ -85,7 +85,7 @@ class Journal:
             if file is not None:
                 file.close()
 
-    def add(self, outcome: TurnRecord | Failure) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Append the outcome of a turn. Raises RunFolderError if it cannot be written."""
         if isinstance(outcome, TurnRecord):
             _append(self._turns, "turn", _TURN.dump_json(outcome))

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from speed_bench.errors import SpeedBenchError
-from speed_bench.runner.conversation import Outcome, Script
+from speed_bench.runner.conversation import Script
 from speed_bench.runner.segment import LiveEngine
-from speed_bench.types import Conversation
+from speed_bench.types import Conversation, Outcome
 
 
 async def closed_loop(

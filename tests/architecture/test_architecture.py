@@ -1,0 +1,76 @@
+"""The shape of the package, held by tests. `make check` holds the layers themselves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import speed_bench
+from speed_bench.cli import cli
+from speed_bench.engines import ENGINES
+
+ROOT = Path(__file__).parent.parent.parent
+HEAVY = {"datasets", "gguf", "huggingface_hub", "numpy", "pandas", "pydantic", "rich", "scipy", "tokenizers"} | {
+    "torch",
+    "transformers",
+    "xllamacpp",
+}
+
+
+def imported_by(code: str) -> set[str]:
+    """The top-level packages that are loaded after running some code in a new interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import speed_bench",
+        "from speed_bench.cli import cli; cli(['run', '--help'], standalone_mode=False)",
+        "from speed_bench.engines import ENGINES; list(ENGINES)",
+    ],
+)
+def test_names_help_and_the_list_of_engines_load_nothing_heavy(code: str) -> None:
+    assert imported_by(code) & HEAVY == set()
+
+
+def test_measuring_loads_no_model_library() -> None:
+    assert (
+        imported_by("import speed_bench.runner.benchmark") & {"torch", "transformers", "xllamacpp", "pandas"} == set()
+    )
+
+
+def test_the_public_names_are_these() -> None:
+    assert speed_bench.__all__ == sorted(speed_bench.__all__)
+    assert all(hasattr(speed_bench, name) for name in speed_bench.__all__)
+
+
+@pytest.mark.parametrize("verb", sorted(cli.commands))
+def test_every_verb_has_its_page(verb: str) -> None:
+    assert f"speed-bench {verb}" in (ROOT / "docs" / f"{verb}.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_every_engine_has_its_page_and_its_recording(engine: str) -> None:
+    assert (ROOT / "docs" / "engines" / f"{engine}.md").exists()
+    assert any((ROOT / "tests" / "recordings" / engine).glob("*.sse"))
+
+
+def test_every_number_of_the_scores_has_its_definition() -> None:
+    from speed_bench.scores import Comparison, GroupScores, Serving
+
+    text = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    names = {*GroupScores.model_fields, *Comparison.model_fields, *Serving.model_fields}
+    assert {name for name in names if not name.startswith("num_") and f"`{name}`" not in text} == set()
+
+
+def test_modules_stay_small() -> None:
+    sizes = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "speed_bench").rglob("*.py")}
+    assert {path.name: size for path, size in sizes.items() if size > 370} == {}
