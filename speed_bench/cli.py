@@ -105,7 +105,7 @@ def run(
         _say_what_is_kept(folder)
         raise
     scores = _score(folder)
-    print_scores(scores, folder, console)
+    print_scores(scores, folder, journal.read_run_file(folder).provenance.model, console)
     _refuse_silent_failure(scores, config.algorithm)
 
 
@@ -121,8 +121,10 @@ def score(run_folder: Path) -> None:
     from rich.console import Console
 
     from speed_bench.report.terminal import print_scores
+    from speed_bench.runner.journal import read_run_file
 
-    print_scores(_score(run_folder), run_folder, Console())
+    model = read_run_file(run_folder).provenance.model
+    print_scores(_score(run_folder), run_folder, model, Console())
 
 
 @cli.command()

@@ -9,19 +9,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from speed_bench.provenance import ModelFacts
 from speed_bench.scores import Cell, Comparison, GroupScores, Reconciliation, Scores
 from speed_bench.types import Outcome, TurnRecord
 
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
+SMALL_MODEL_BYTES = 1_000_000_000
 NONE = "–"
 
 
-def print_scores(scores: Scores, folder: Path, console: Console) -> None:
+def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Console) -> None:
     """The table of a run, what it is measured against, and where it lies."""
     console.print(_table(scores))
     for line in _sentences(scores):
         console.print(line, highlight=False, soft_wrap=True)
+    if scores.baseline and model.num_bytes < SMALL_MODEL_BYTES:
+        console.print("note: on a model this small speculation rarely pays; read acceptance here, not speed-up")
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
 
 
@@ -80,7 +84,10 @@ def _sentences(scores: Scores) -> list[str]:
 
 def _against(baseline: Comparison) -> list[str]:
     def ratio(cell: Cell) -> str:
-        return f"not available: {cell.reason}" if cell.value is None else f"{_interval(cell)}x"
+        if cell.value is None:
+            return f"not available ({cell.reason})"
+        value, *interval = _interval(cell).split(" ", 1)
+        return " ".join([f"{value}x", *interval])
 
     same, paired = baseline.identical_share, baseline.paired_share
     return [
