@@ -32,7 +32,7 @@ from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Outcome
 
 BASELINE = "baseline"
-MEASURING_PACKAGES = ("xllamacpp", "httptools", "tokenizers", "numpy", "scipy")
+MEASURING_PACKAGES = ("xllamacpp", "httptools", "tokenizers", "numpy")
 
 
 class Observer(TypingProtocol):
