@@ -123,6 +123,12 @@ def test_the_terminal_shows_the_table_and_where_the_run_lies(folder: Path) -> No
     assert "counts equal the engine's own" in shown
 
 
+def test_warm_up_is_done_and_never_recorded(folder: Path, records: RunRecords) -> None:
+    num_requests = (folder / "engine-0.log").read_text("utf-8", "replace").count("processing task")
+    assert num_requests == len(records.turns) + 1
+    assert all(turn.category != "warm-up" for turn in records.turns)
+
+
 def test_no_engine_is_left_behind(folder: Path) -> None:
     assert engine_pids(folder) == []
     assert not (folder / "engine.pid").exists()

@@ -121,6 +121,15 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_keeps_what_is_whole(tmp_pa
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+def test_a_run_that_asked_for_speculation_and_had_none_fails_and_keeps_its_turns(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    few = ("--categories", "qa", "--limit-per-category", 1, "--max-tokens", 4, "--no-baseline")
+    done = speed_bench("run", *few, "--out", folder, check=False)
+    assert done.returncode == 2
+    assert "speculation was asked for (algorithm 'ngram'), but not one token was drafted in 1 turns" in done.stderr
+    assert len(read_records(folder).turns) == 1
+
+
 def test_help_and_version_need_no_run() -> None:
     assert "speed-bench run --out my-run --resume" in speed_bench("run", "--help").stdout
     assert subprocess.run([*SPEED_BENCH, "--version"], capture_output=True, check=True).stdout

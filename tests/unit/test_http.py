@@ -1,6 +1,7 @@
 """The transport against a real server on loopback that answers as badly as asked."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -23,7 +24,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-def talk(handler: Handler, num_requests: int = 1, **options: float) -> list[Exchange]:
+def talk(handler: Handler, num_requests: int = 1, **options: object) -> list[Exchange]:
     """Send requests over one connection to a server that answers with `handler`."""
 
     async def main() -> list[Exchange]:
@@ -63,6 +64,18 @@ def test_reads_are_stamped_one_by_one_and_in_order() -> None:
     assert [payload for _, payload in found] == [b'{"a": 1}', b"2", b"3"]
     times = [at for at, _ in found]
     assert exchange.sent_at_ns < times[0] < times[1] == times[2] <= exchange.finished_at_ns
+
+
+def test_every_time_comes_from_the_clock_that_is_passed_in() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(HEAD + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
+
+    ticks = itertools.count(1000, 10)
+    (exchange,) = talk(handler, clock=lambda: next(ticks))
+    times = [exchange.sent_at_ns, *(at for at, _ in exchange.reads), exchange.finished_at_ns]
+    assert times == sorted(times)
+    assert all(1000 <= at < next(ticks) and at % 10 == 0 for at in times)
 
 
 def test_one_connection_serves_many_requests() -> None:
