@@ -299,7 +299,10 @@ def acceptance_length_uncensored(steps: Tally | Steps) -> float:
     >>> acceptance_length_uncensored([(2, 2, 3), (1, 1, 2), (2, 0, 1), (0, 0, 1)])
     2.333333333333333
     """
+    steps = _as_tally(steps)
     rates = conditional_acceptance_rate(steps)
+    if not rates and steps.drafted:
+        raise UndefinedMetric("uncensored acceptance length: no step that drafted can be told apart")
     length = float(expected_length(np.array([np.nan if rate is None else rate for rate in rates])))
     if np.isnan(length):
         raise UndefinedMetric(f"uncensored acceptance length: no trial at position {rates.index(None) + 1}")

@@ -83,10 +83,8 @@ def run(
     if resume and out is None:
         raise click.UsageError("--resume needs --out DIR: the run folder to finish")
     given = {key: value for key, value in flags.items() if value is not None and value != ()}
-    if "categories" in given:
-        given["categories"] = tuple(name.strip() for name in given["categories"].split(",") if name.strip())
     recorded = None
-    if resume and out is not None and (out / "run.json").exists():
+    if resume and out is not None and journal.is_run(out):
         before = journal.read_run_file(out)
         recorded = (before.config, before.protocol)
     config, rules = settings.resolve(given, file=file, sets=sets, protocol=protocol, recorded=recorded)
@@ -99,11 +97,7 @@ def run(
         highlight=False,
         soft_wrap=True,
     )
-    try:
-        benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
-    except (KeyboardInterrupt, SpeedBenchError):
-        _say_what_is_kept(folder)
-        raise
+    benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
     scores = _score(folder)
     print_scores(scores, folder, journal.read_run_file(folder).provenance.model, console)
     _refuse_silent_failure(scores, config.algorithm)
@@ -162,20 +156,6 @@ def _score(folder: Path) -> "Scores":
     return scores
 
 
-def _say_what_is_kept(folder: Path) -> None:
-    """After a run that did not end: where its turns are, and how to go on."""
-    from speed_bench.runner.journal import read_records
-
-    if not (folder / "run.json").exists():
-        return
-    records = read_records(folder)
-    done = len(records.turns) + len(records.failures)
-    click.echo(
-        f"kept {done} of {records.num_planned} turns in {folder}; finish with: speed-bench run --out {folder} --resume",
-        err=True,
-    )
-
-
 def _refuse_silent_failure(scores: "Scores", algorithm: str) -> None:
     """A run that asked for speculation and had none is not a result."""
     drafted = scores.reconciliation.turns.drafted
@@ -190,17 +170,21 @@ def main() -> None:
     """Run a verb; an error for the user is one sentence and exit code 2, any other keeps its traceback."""
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as aborted:  # what click makes of Ctrl-C
+        _say("stopped", aborted.__cause__)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except SpeedBenchError as error:
-        click.echo(f"error: {error}", err=True)
+        _say(f"error: {error}", error)
         sys.exit(2)
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        sys.exit(130)
+
+
+def _say(sentence: str, error: BaseException | None) -> None:
+    """What went wrong, then what is kept and how to go on."""
+    for line in (sentence, *getattr(error, "__notes__", ())):
+        click.echo(line, err=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap) -> Comp
         paired_share=Cell.of(num_paired / len(ours), len(ours)) if ours else Cell.undefined("no turn finished"),
         output_tps=run_output_tps(baseline),
         tpot_s=_tpot_s(timed),
+        num_turns=len(baseline.turns),
+        num_failures=len(baseline.failures),
     )
 
 
@@ -88,15 +90,20 @@ def _paired(ours: _Turns, theirs: _Turns) -> list[TurnRecord]:
 
 
 def _identical_share(paired: Sequence[TurnRecord], theirs: _Turns, bootstrap: Bootstrap) -> Cell:
-    """A token that neither engine named is taken as the same: a difference is only one that was seen."""
+    """A token that one engine did not name is taken as the same: a difference is only one that was seen."""
     if not paired:
         return Cell.undefined("no turn had the same input in both runs")
-    same = np.array([[float(turn.output_ids == theirs[turn.id, turn.seed].output_ids)] for turn in paired])
+    same = np.array([[float(_same_tokens(turn, theirs[turn.id, turn.seed]))] for turn in paired])
     draws, num = _resample(paired, same, np.ones_like(same), bootstrap)
     level = bootstrap.confidence_level
     return Cell.of(
         float(same.mean()), len(paired), interval(draws[:, 0], num_conversations=num, confidence_level=level)
     )
+
+
+def _same_tokens(mine: TurnRecord, other: TurnRecord) -> bool:
+    pairs = zip(mine.output_ids, other.output_ids, strict=False)
+    return len(mine.output_ids) == len(other.output_ids) and all(a == b or None in (a, b) for a, b in pairs)
 
 
 def _tpot_s(turns: Sequence[Sequence[tuple[float, int]]]) -> Cell:

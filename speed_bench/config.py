@@ -62,6 +62,14 @@ class LlamaCppConfig(_Settings):
     extra: dict[str, bool | int | float | str] = {}
     """Any other parameter of llama.cpp by its own (dotted) name, passed on unchanged."""
 
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _plain_values(cls, value: Any) -> Any:
+        for name, given in value.items() if isinstance(value, Mapping) else ():
+            if not isinstance(given, bool | int | float | str):
+                raise ValueError(f"engine.extra.{name}: a number, text or boolean is expected, not {given!r}")
+        return value
+
 
 ENGINE_CONFIGS: dict[str, type[_Settings]] = {"llama-cpp": LlamaCppConfig}
 """The settings of each engine, by its name."""
@@ -101,6 +109,16 @@ class RunConfig(_Settings):
     """Whether the same turns are run again without speculation."""
     stall_timeout_s: float = Field(default=300.0, gt=0)
     """A request that brings nothing for this long has failed."""
+
+    @field_validator("categories", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
 
     @field_validator("engine", mode="before")
     @classmethod
@@ -159,7 +177,9 @@ def resolve(
     >>> config.concurrency, protocol.name, protocol.overrides
     (1, 'custom', ('max_tokens',))
     """
-    given = _read_file(file) if file else {}
+    given: dict[str, Any] = {}
+    for key, value in (_read_file(file) if file else {}).items():
+        _put(given, str(key), value)
     named_in_file = given.pop("protocol", None)
     named = protocol or named_in_file or (recorded[1].based_on if recorded else DEFAULT_PROTOCOL)
     if named not in PROTOCOLS:
@@ -239,9 +259,10 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
 def _check_keys(data: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:
     for key, value in data.items():
         if key not in model.model_fields:
-            raise ConfigError(unknown("key", prefix + str(key), [prefix + name for name in model.model_fields]))
+            known = [prefix + name for name in model.model_fields] + ["protocol"] * (not prefix)
+            raise ConfigError(unknown("key", prefix + str(key), known))
         if key == "engine" and isinstance(value, Mapping):
-            _check_keys(value, LlamaCppConfig, "engine.")
+            _check_keys(value, ENGINE_CONFIGS.get(str(value.get("name")), LlamaCppConfig), "engine.")
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

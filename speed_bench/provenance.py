@@ -55,8 +55,9 @@ class Provenance(_Record):
     draft: ModelFacts | None
     tokenizer: dict[str, Any]
     data: DataFacts
+    engine_version: str | None
     versions: dict[str, str]
-    """Of Python, speed-bench, the engine and what measures."""
+    """Of Python, speed-bench and what it measures with."""
     hardware: Hardware
 
 

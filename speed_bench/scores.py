@@ -134,6 +134,9 @@ class Comparison(_Model):
     """The baseline's own."""
     tpot_s: Cell
     """The baseline's own: total decode time / total tokens after the first arrival."""
+    num_turns: int
+    """The baseline's finished turns."""
+    num_failures: int
 
 
 class Counts(_Model):

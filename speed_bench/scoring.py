@@ -112,13 +112,21 @@ def _tally(turn: TurnRecord) -> Tally:
             counts.per_step,
             num_tokens=num_tokens,
             num_steps=counts.num_steps,
-            verify_steps=counts.verify_steps,
+            verify_steps=_verify_steps(turn),
             drafted=counts.drafted,
             accepted=counts.accepted,
             last_step=turn.last_step,
         )
     except ValueError as error:
         raise RunFolderError(f"turn {turn.id} cannot be scored: {error}") from error
+
+
+def _verify_steps(turn: TurnRecord) -> int | None:
+    """As the turn's own counts tell them; where its steps cannot be told apart, as the engine counted around it."""
+    for counts in (turn.counts, turn.engine_counts):
+        if counts is not None and counts.verify_steps is not None:
+            return counts.verify_steps
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def category_mean(values: npt.ArrayLike, categories: Sequence[str]) -> float:
     """
     array = np.asarray(values, dtype=np.float64)
     if not array.size:
-        raise UndefinedMetric("mean of categories: no conversations")
+        raise UndefinedMetric("mean of categories: no decode steps")
     return float((array * category_weights(categories)).mean())
 
 

@@ -44,6 +44,7 @@ def run_file() -> RunFile:
         draft=None,
         tokenizer={"template_sha256": "cd" * 32, "vocab_size": 9},
         data=DataFacts(edition="open", version="1", config="starter", manifest_sha256="ef" * 32, num_conversations=1),
+        engine_version="1",
         versions={"python": "3"},
         hardware=hardware(),
     )

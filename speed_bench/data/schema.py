@@ -37,7 +37,9 @@ def conversation(row: Mapping[str, Any], where: str) -> Conversation:
         raise DataError(f"row {name} of {where}: turns must be a list of strings")
     for turn in row["turns"]:
         if isinstance(turn, str) and turn.startswith(PLACEHOLDER):
-            raise DataError(f"row {name} of {where} holds a placeholder, not its prompt; resolve the edition first")
+            raise DataError(
+                f"row {name} of {where} holds a placeholder, not its prompt; fetch the text from its source first"
+            )
     try:
         return Conversation(**{**row, "turns": tuple(row["turns"])})
     except (ValueError, TypeError) as error:

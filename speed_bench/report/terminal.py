@@ -25,7 +25,8 @@ def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Conso
     for line in _sentences(scores):
         console.print(line, highlight=False, soft_wrap=True)
     if scores.baseline and model.num_bytes < SMALL_MODEL_BYTES:
-        console.print("note: on a model this small speculation rarely pays; read acceptance here, not speed-up")
+        note = "note: on a model this small speculation rarely pays; read acceptance here, not speed-up"
+        console.print(note, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
 
 
@@ -90,7 +91,9 @@ def _against(baseline: Comparison) -> list[str]:
         return " ".join([f"{value}x", *interval])
 
     same, paired = baseline.identical_share, baseline.paired_share
+    failed = [f"[bold red]{baseline.num_failures} turns of the baseline failed[/]"] if baseline.num_failures else []
     return [
+        *failed,
         f"speed-up over the baseline without speculation: {ratio(baseline.speedup_output_tps)} in Output TPS, "
         f"{ratio(baseline.speedup_tpot)} in decode time per token",
         f"turns whose tokens equal the baseline's: {_share(same)} (same prompt in both: {_share(paired)})",

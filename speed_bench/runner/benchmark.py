@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as TypingProtocol
@@ -13,13 +14,15 @@ from speed_bench.config import Protocol, RunConfig
 from speed_bench.data.editions import Dataset, load, select
 from speed_bench.engines import dialect
 from speed_bench.engines.http import Clock
-from speed_bench.errors import ConfigError, RunFolderError, unknown
+from speed_bench.errors import ConfigError, RunFolderError, SpeedBenchError, unknown
 from speed_bench.models import check_gguf, resolve_gguf, sha256_of
 from speed_bench.provenance import DataFacts, Provenance, hardware, model_facts, versions
 from speed_bench.runner.conversation import Answers, Script, check_first_turns_fit, turn_id
 from speed_bench.runner.journal import (
     Journal,
     RunFile,
+    clear_unless_kept,
+    is_run,
     locked,
     make_folder,
     read_records,
@@ -32,7 +35,8 @@ from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Outcome
 
 BASELINE = "baseline"
-MEASURING_PACKAGES = ("xllamacpp", "httptools", "tokenizers", "numpy")
+RESUME = "finish with: speed-bench run --out {} --resume"
+MEASURING_PACKAGES = ("httptools", "tokenizers", "numpy")
 
 
 class Observer(TypingProtocol):
@@ -72,20 +76,29 @@ def run(
     """Measure, with and (if asked) without speculation. Every finished turn is in `folder` as it ends.
 
     Raises ConfigError, DataError, ModelError or TokenError before anything is written, and
-    RunFolderError or EngineError when something breaks later; then `resume` goes on from there.
+    RunFolderError or EngineError when something breaks later, with a note of what is kept; then
+    `resume` goes on from there.
     """
     inputs = prepare(config)
     arms = [(config, folder, "speculation" if config.algorithm != "none" else "no speculation")]
     if config.baseline:
         arms.append((config.without_speculation(), folder / BASELINE, "baseline"))
-    if not resume:
-        make_folder(folder)
-    elif not folder.is_dir():
+    if resume and not folder.is_dir():
         raise RunFolderError(f"{folder} does not exist; leave out --resume to start it")
+    make_folder(folder)
     with locked(folder):
+        if not resume:
+            clear_unless_kept(folder, folder / BASELINE)
         for arm_config, arm_folder, name in arms:
             journal = _open(arm_config, protocol, arm_folder, inputs)
-            _measure(arm_config, journal, inputs, name, observer, clock)
+            try:
+                _measure(arm_config, journal, inputs, name, observer, clock)
+            except (KeyboardInterrupt, SpeedBenchError) as stopped:
+                num_kept = sum(len(read_records(path).outcomes) for _, path, _ in arms if is_run(path))
+                if num_kept:
+                    num_planned = journal.run.num_turns_planned * len(arms)
+                    stopped.add_note(f"kept {num_kept} of {num_planned} turns in {folder}; {RESUME.format(folder)}")
+                raise
 
 
 def prepare(config: RunConfig) -> Inputs:
@@ -102,12 +115,17 @@ def prepare(config: RunConfig) -> Inputs:
             check_gguf(path)
     tokenizer = ChatTokenizer.from_huggingface(config.tokenizer) if config.tokenizer else ChatTokenizer.from_gguf(model)
     check_first_turns_fit(rows, tokenizer, config.engine.context_length)
-    provenance = _provenance(dataset, rows, model, draft, tokenizer)
+    provenance = _provenance(speaks.installed(), dataset, rows, model, draft, tokenizer)
     return Inputs(model, draft, tokenizer, rows, _replayed(config, rows, provenance, tokenizer), provenance)
 
 
 def _provenance(
-    dataset: Dataset, rows: tuple[Conversation, ...], model: Path, draft: Path | None, tokenizer: ChatTokenizer
+    engine_version: str | None,
+    dataset: Dataset,
+    rows: tuple[Conversation, ...],
+    model: Path,
+    draft: Path | None,
+    tokenizer: ChatTokenizer,
 ) -> Provenance:
     return Provenance(
         model=model_facts(model, sha256_of(model)),
@@ -120,6 +138,7 @@ def _provenance(
             manifest_sha256=dataset.manifest_sha256,
             num_conversations=len(rows),
         ),
+        engine_version=engine_version,
         versions=versions(MEASURING_PACKAGES),
         hardware=hardware(),
     )
@@ -146,7 +165,7 @@ def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs) -
     """The journal of an arm: a new one, or the one that is there if it is of the same run."""
     num_turns = sum(len(row.turns) for row in inputs.rows) * len(config.seeds)
     planned = RunFile(config=config, protocol=protocol, provenance=inputs.provenance, num_turns_planned=num_turns)
-    if (folder / "run.json").exists():
+    if is_run(folder):
         if changes := read_run_file(folder).changes(planned):
             raise RunFolderError(
                 f"{folder} holds a run of another config: {'; '.join(changes)}; "
@@ -165,8 +184,10 @@ def _measure(config: RunConfig, journal: Journal, inputs: Inputs, name: str, obs
     observer.begin(name, journal.run.num_turns_planned, tuple(earlier.values()))
     try:
         if len(earlier) < journal.run.num_turns_planned:
-            with journal, _terminated_as_interrupt():
+            with journal:
                 asyncio.run(_ask_all(config, journal, inputs, earlier, observer, clock))
+    except asyncio.CancelledError:  # by SIGTERM
+        raise KeyboardInterrupt from None
     finally:
         observer.end()
 
@@ -183,23 +204,11 @@ async def _ask_all(
         journal.add(outcome)
         observer.outcome(outcome)
 
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     script = Script(config, inputs.tokenizer, inputs.replayed, earlier)
     conversations = [(row, seed) for seed in config.seeds for row in inputs.rows]
     engine = live_engine(config, journal, inputs.tokenizer, model=inputs.model, draft=inputs.draft, clock=clock)
     async with engine as live:
         await closed_loop(script, conversations, live, keep)
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: the engine is stopped, what is finished is kept."""
-
-    try:
-        before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    except ValueError:  # not in the main thread: signals are not ours
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

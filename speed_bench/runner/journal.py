@@ -4,8 +4,8 @@
     turns-0.jsonl     one line per finished or failed turn, flushed as the turn ends
     segments.jsonl    one line at the start and one at the end of every engine lifetime
     engine-<n>.log    what the engine of segment n printed
-    scores.json       the result
-    baseline/         the same, of the run without speculation
+    scores.json       the result, of the run and its baseline together
+    baseline/         run.json, journal and logs of the run without speculation
 
 A line is whole or it is not there: a torn last line is cut off on opening, and a line that
 could not be written is taken back.
@@ -56,6 +56,8 @@ class RunFile(BaseModel):
                 changed.append(f"the {name} file's contents")
         if mine.tokenizer != theirs.tokenizer:
             changed.append("the tokenizer")
+        if mine.engine_version != theirs.engine_version:
+            changed.append(f"the engine's version (was {mine.engine_version}, is {theirs.engine_version})")
         return changed
 
 
@@ -113,17 +115,34 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / _RUN_FILE).exists()
+
+
 def make_folder(folder: Path) -> None:
-    """Create an empty run folder; raises RunFolderError if it holds a run, or other files."""
+    """Make a run folder if it is not there; raises RunFolderError if it holds anything but a run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = [entry.name for entry in folder.iterdir() if entry.name not in (".lock", "baseline")]
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be made: {error.strerror}") from error
-    if _RUN_FILE in held:
-        raise RunFolderError(f"{folder} already holds a run; add --resume to finish it, or choose another --out")
-    if held:
+    if held and not is_run(folder):
         raise RunFolderError(f"{folder} holds other files ({held[0]}, …); choose an empty or a new --out")
+
+
+def clear_unless_kept(*folders: Path) -> None:
+    """Make way for a new run: nothing is removed but what a run without one turn left behind.
+
+    Raises RunFolderError if any of the folders holds a turn, finished or failed.
+    """
+    for folder in filter(is_run, folders):
+        if any(path.stat().st_size for path in folder.glob("turns-*.jsonl")):
+            raise RunFolderError(f"{folder} already holds a run; add --resume to finish it, or choose another --out")
+    for folder in folders:
+        for pattern in ("run.json", "turns-*.jsonl", "segments.jsonl", "engine-*.log", "scores.json"):
+            for path in folder.glob(pattern):
+                path.unlink()
 
 
 def write_run_file(folder: Path, run: RunFile) -> None:

@@ -130,7 +130,7 @@ async def live_engine(
             tokenizer=tokenizer,
             segment=Segment(
                 index,
-                datetime.now(UTC).isoformat(timespec="seconds"),
+                "",
                 boot_id(),
                 None,
                 engine=speaks.describe(orjson.loads((await control.request("GET", speaks.INFO)).body)),
@@ -140,8 +140,9 @@ async def live_engine(
             alone=config.concurrency == 1,
         )
         await _warm_up(live, config)
-        live.segment = replace(live.segment, counters_before=await live.counters())
-        live.started_ns = clock()
+        counters = await live.counters()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        live.segment, live.started_ns = replace(live.segment, counters_before=counters, started_at=now), clock()
         journal.add_segment(live.segment)
         yield live
         wall_s = (clock() - live.started_ns) / 1e9

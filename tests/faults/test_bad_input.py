@@ -54,6 +54,12 @@ def test_nothing_is_written_before_the_input_is_known_to_be_good(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_whose_engine_never_started_is_simply_started_again(tmp_path: Path) -> None:
+    few = ("--categories", "qa", "--limit-per-category", 1, "--max-tokens", 2, "--algorithm", "none")
+    assert "no parameter" in refused("run", *few, "--set", "engine.extra.n_nonsense=2", "--out", tmp_path / "run")
+    speed_bench("run", *few, "--out", tmp_path / "run")
+
+
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -80,6 +86,7 @@ def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
     assert "is not a run folder" in refused("score", tmp_path)
     (tmp_path / "letter.txt").touch()
     assert "holds other files" in refused("run", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     assert "does not exist; leave out --resume" in refused("run", "--out", tmp_path / "new", "--resume")
 
 

@@ -15,6 +15,7 @@ from speed_bench.errors import RunFolderError
 from speed_bench.runner.journal import (
     Journal,
     RunFile,
+    clear_unless_kept,
     locked,
     make_folder,
     read_records,
@@ -74,8 +75,7 @@ def test_a_turn_that_stands_there_twice_is_an_error(run_folder: Path, run_file: 
 
 
 def test_a_folder_in_use_and_a_folder_with_other_things_are_refused(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="already holds a run; add --resume"):
-        make_folder(run_folder)
+    make_folder(run_folder)
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").touch()
@@ -85,6 +85,17 @@ def test_a_folder_in_use_and_a_folder_with_other_things_are_refused(run_folder: 
         make_folder(other / "cat.jpg" / "run")
     with locked(run_folder), pytest.raises(RunFolderError, match="in use by another run"), locked(run_folder):
         pass
+
+
+def test_a_run_with_a_turn_is_never_overwritten_and_one_without_makes_way(run_folder: Path, run_file: RunFile) -> None:
+    with Journal(run_folder, run_file) as journal:
+        journal.add(turn_record())
+    with pytest.raises(RunFolderError, match="already holds a run; add --resume"):
+        clear_unless_kept(run_folder)
+    assert len(read_records(run_folder).turns) == 1
+    (run_folder / "turns-0.jsonl").write_bytes(b"")
+    clear_unless_kept(run_folder)
+    assert list(run_folder.iterdir()) == []
 
 
 def test_a_change_is_named(run_file: RunFile) -> None:

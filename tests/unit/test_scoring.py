@@ -141,7 +141,7 @@ def test_a_category_of_one_token_answers_has_cells_without_value():
     acceptance = score(run).acceptance
     assert acceptance.overall.acceptance_length.value == 3.0
     empty = acceptance.categories["qa"]
-    assert empty.acceptance_length == Cell.undefined("no conversations")
+    assert empty.acceptance_length == Cell.undefined("no decode steps")
     assert empty.conditional_acceptance_rate == [Cell.undefined("no decode steps")]
     assert (empty.num_turns, empty.num_steps, empty.histogram) == (1, 0, {1: 0})
 
