@@ -38,6 +38,15 @@ def test_a_resumed_run_keeps_what_is_not_given() -> None:
     assert protocol == before[1]
 
 
+def test_lists_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    config, _ = resolve({"categories": "qa, math"}, sets=["seeds=3"])
+    assert (config.categories, config.seeds) == (("qa", "math"), (3,))
+    file = tmp_path / "run.yaml"
+    file.write_text("categories: [qa, math]\nseeds: [1, 2]\nengine.threads: 2\n")
+    config, _ = resolve({}, file=file)
+    assert (config.categories, config.seeds, config.engine.threads) == (("qa", "math"), (1, 2), 2)
+
+
 def test_parameters_of_the_engine_pass_under_their_own_dotted_names() -> None:
     config, _ = resolve({}, sets=["engine.extra.speculative.ngram_simple.min_hits=2"])
     assert config.engine.extra == {"speculative.ngram_simple.min_hits": 2}
@@ -64,6 +73,7 @@ def test_every_engine_has_settings_and_every_protocol_fixes_known_keys() -> None
         ({"flags": {}, "sets": ["engine.thread=3"]}, "unknown key 'engine.thread'; did you mean 'engine.threads'?"),
         ({"flags": {}, "sets": ["max_tokens"]}, "--set max_tokens: write it as key=value"),
         ({"flags": {}, "sets": ["max_tokens=[1"]}, "--set max_tokens=[1 is not YAML"),
+        ({"flags": {}, "sets": ["engine.extra.n_batch=[1]"]}, "engine.extra.n_batch: a number, text or boolean"),
         ({"flags": {"max_tokens": 0}}, "max_tokens: Input should be greater than or equal to 1 (got 0)"),
         ({"flags": {}, "sets": ["max_tokens=many"]}, "max_tokens: Input should be a valid integer"),
         ({"flags": {"algorithm": "draft"}}, "algorithm 'draft' needs a draft model"),

@@ -173,6 +173,27 @@ def test_unplaced_steps_are_counted_and_left_out_of_the_histogram():
     assert overall.acceptance_length_drafted.reason == UNAVAILABLE
 
 
+def unplaced(**changes: object) -> TurnRecord:
+    """A turn of three steps of which none can be told apart: 5 of 9 drafts accepted, 8 tokens."""
+    counts = SpecCounts(9, 5, None, 3, (), "engine", aligned=False, unplaced_steps=3)
+    return turn("a/0", steps_of(2, 2, 1), counts=counts, **changes)
+
+
+def test_what_needs_steps_told_apart_is_undefined_where_none_is():
+    overall = score(run_of(unplaced())).acceptance.overall
+    assert overall.acceptance_length.value == pytest.approx(8 / 3)
+    assert overall.draft_acceptance_rate.value == pytest.approx(5 / 9)
+    for cell in (overall.acceptance_length_drafted, overall.acceptance_length_uncensored):
+        assert cell.value is None
+    mixed = score(run_of(unplaced(), turn("b/0", (Step(0, 0, 1),)))).acceptance.overall
+    assert mixed.acceptance_length_uncensored == Cell.undefined("no step that drafted can be told apart")
+
+
+def test_verify_steps_that_a_turn_cannot_tell_are_taken_from_the_counters_around_it():
+    overall = score(run_of(unplaced(engine_counts=totals(9, 5, 2)))).acceptance.overall
+    assert overall.acceptance_length_drafted.value == 1 + 5 / 2
+
+
 def test_the_last_step_of_each_turn_is_read_by_its_own_rule():
     cut = turn("a/0", (Step(3, 3, 4), Step(3, 3, 2)), last_step="cut")
     unknown = turn("b/0", (Step(3, 1, 2),), last_step="unknown")
@@ -305,6 +326,21 @@ def test_identical_answers_are_looked_for_only_where_the_input_was_the_same():
     comparison = score(ours, theirs).baseline
     assert (comparison.identical_share.value, comparison.identical_share.n) == (0.5, 2)
     assert (comparison.paired_share.value, comparison.paired_share.n) == (pytest.approx(2 / 3), 3)
+
+
+def test_a_token_that_was_not_named_is_no_difference_and_a_missing_one_is():
+    mine = run_of(turn("a/0", steps_of(2), output_ids=(1, None, 3, 4)))
+    for other, same in (((1, 2, 3, 4), 1.0), ((1, None, None, 4), 1.0), ((1, 2, 3, 5), 0.0)):
+        theirs = run_of(turn("a/0", steps_of(2), output_ids=other))
+        assert score(mine, theirs).baseline.identical_share.value == same
+    shorter = run_of(turn("a/0", steps_of(1)))
+    assert score(mine, shorter).baseline.identical_share.value == 0.0
+
+
+def test_failures_of_the_baseline_are_counted_too():
+    baseline = run_of(turn("a/0", steps_of(2)), failures=(failure("b/0"),))
+    compared = score(run_of(turn("a/0", steps_of(2))), baseline).baseline
+    assert (compared.num_turns, compared.num_failures) == (1, 1)
 
 
 def test_without_a_common_input_nothing_is_said_about_identity():
