@@ -38,7 +38,8 @@ def free_port(wanted: int | None = None) -> int:
             probe.bind(("127.0.0.1", wanted or 0))
         except OSError as error:
             raise ConfigError(
-                f"port {wanted} is in use; choose another with --set engine.port=PORT, or leave it out for a free one"
+                f"port {wanted} cannot be used: {error.strerror}; choose another with --set engine.port=PORT, "
+                "or leave it out for a free one"
             ) from error
         return int(probe.getsockname()[1])
 
@@ -79,12 +80,12 @@ class ManagedServer:
     async def wait_ready(self, is_ready: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
         """Wait until `is_ready`; raises EngineError with the end of the log when it dies or is late."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        while (left_s := deadline - time.monotonic()) > 0:
             self.check_alive()
             try:
-                if await is_ready():
+                if await asyncio.wait_for(is_ready(), left_s):
                     return
-            except RequestFailed:
+            except (RequestFailed, TimeoutError):
                 pass  # not listening yet, or still loading
             await asyncio.sleep(0.05)
         raise EngineError(f"engine '{self.name}' was not ready after {timeout_s:g} s{self._log_tail()}")

@@ -66,7 +66,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         said = refused("run", "--set", f"engine.port={port}", "--out", tmp_path / "run")
-    assert f"port {port} is in use" in said
+    assert f"port {port} cannot be used: address already in use" in said
     assert "--set engine.port=port" in said
 
 
