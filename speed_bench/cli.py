@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from speed_bench.errors import EngineError, SpeedBenchError
+from speed_bench.errors import EngineError, RunFolderError, SpeedBenchError
 
 if TYPE_CHECKING:
     from speed_bench.scores import Scores
@@ -89,12 +89,13 @@ def run(
         recorded = (before.config, before.protocol)
     config, rules = settings.resolve(given, file=file, sets=sets, protocol=protocol, recorded=recorded)
     folder = out or _new_folder(f"{config.engine.name}-{config.algorithm}")
-    console = Console(stderr=False)
+    console = Console()
     console.print(
         f"{config.engine.name} · {config.model} · {config.algorithm}"
         f"{f' (draft length {config.draft_length})' if config.draft_length else ''} · "
         f"{config.edition}/{config.config} · protocol {rules.name}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
@@ -146,12 +147,15 @@ def _new_folder(name: str) -> Path:
 
 def _score(folder: Path) -> "Scores":
     from speed_bench.runner.benchmark import BASELINE
-    from speed_bench.runner.journal import read_records, write_whole
+    from speed_bench.runner.journal import is_run, read_records, read_run_file, write_whole
     from speed_bench.scoring import score as score_records
 
-    records = read_records(folder)
-    baseline = folder / BASELINE
-    scores = score_records(records, read_records(baseline) if baseline.exists() else None)
+    records, config, baseline = read_records(folder), read_run_file(folder).config, None
+    if config.baseline and is_run(folder / BASELINE):
+        if changed := config.without_speculation().difference(read_run_file(folder / BASELINE).config):
+            raise RunFolderError(f"{folder / BASELINE} is no baseline of this run: it differs in {', '.join(changed)}")
+        baseline = read_records(folder / BASELINE)
+    scores = score_records(records, baseline)
     write_whole(folder / "scores.json", scores.model_dump(mode="json"))
     return scores
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from speed_bench.errors import ConfigError, unknown
 
@@ -39,11 +39,15 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 PROTOCOLS["qualitative-t1-v1"] = PROTOCOLS["qualitative-v1"] | {"temperature": 1.0, "seeds": (0, 1, 2)}
 DEFAULT_PROTOCOL = "quick"
+MAX_SEED = 2**32 - 2
+"""2^32 − 1 means "choose one" to llama.cpp."""
+HOW_NOT_WHAT = ("engine.port", "engine.start_timeout_s", "stall_timeout_s")
+"""Keys that change how a run is made, not what it measures: a run may be resumed with others."""
 DEFAULT_DRAFT_LENGTHS = {"ngram": 8, "draft": 3}
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LlamaCppConfig(_Settings):
@@ -59,7 +63,7 @@ class LlamaCppConfig(_Settings):
     port: int | None = Field(default=None, ge=1, le=65535)
     """None: a free one."""
     start_timeout_s: float = Field(default=120.0, gt=0)
-    extra: dict[str, bool | int | float | str] = {}
+    extra: dict[str, bool | int | FiniteFloat | str] = {}
     """Any other parameter of llama.cpp by its own (dotted) name, passed on unchanged."""
 
     @field_validator("extra", mode="before")
@@ -120,11 +124,20 @@ class RunConfig(_Settings):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
 
+    @field_validator("seeds")
+    @classmethod
+    def _usable_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"a seed is given twice: {', '.join(map(str, seeds))}")
+        if not all(0 <= seed <= MAX_SEED for seed in seeds):
+            raise ValueError(f"seeds must lie in 0…{MAX_SEED}, which every engine takes: {', '.join(map(str, seeds))}")
+        return seeds
+
     @field_validator("engine", mode="before")
     @classmethod
     def _engine_by_name(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
-        if isinstance(value, Mapping) and value.get("name", "llama-cpp") not in ENGINE_CONFIGS:
+        if isinstance(value, Mapping) and str(value.get("name", "llama-cpp")) not in ENGINE_CONFIGS:
             raise ValueError(unknown("engine", value["name"], ENGINE_CONFIGS))
         return value
 
@@ -145,9 +158,10 @@ class RunConfig(_Settings):
         return self.model_copy(update={"algorithm": "none", "draft": None, "draft_length": None, "baseline": False})
 
     def difference(self, other: "RunConfig") -> dict[str, tuple[Any, Any]]:
-        """The dotted keys in which two configs differ, with both values."""
+        """The dotted keys in which two configs measure different things, with both values."""
         mine, theirs = _flat(self.model_dump()), _flat(other.model_dump())
-        return {key: (mine.get(key), theirs.get(key)) for key in mine | theirs if mine.get(key) != theirs.get(key)}
+        keys = [key for key in mine | theirs if mine.get(key) != theirs.get(key) and key not in HOW_NOT_WHAT]
+        return {key: (mine.get(key), theirs.get(key)) for key in keys}
 
 
 class Protocol(_Settings):
@@ -182,7 +196,7 @@ def resolve(
         _put(given, str(key), value)
     named_in_file = given.pop("protocol", None)
     named = protocol or named_in_file or (recorded[1].based_on if recorded else DEFAULT_PROTOCOL)
-    if named not in PROTOCOLS:
+    if not isinstance(named, str) or named not in PROTOCOLS:
         raise ConfigError(unknown("protocol", named, PROTOCOLS))
     for item in sets:
         key, equals, value = item.partition("=")
@@ -196,6 +210,8 @@ def resolve(
     before = recorded[0].model_dump() if recorded else {}
     if recorded and "engine" in given:
         given["engine"] = {**before["engine"], **given["engine"]}
+    if recorded and given.get("algorithm", before["algorithm"]) != before["algorithm"]:
+        before |= {"draft": None, "draft_length": None}
     settings = _validated({**fixed, **before, **given})
     if settings.draft_length is None and settings.algorithm in DEFAULT_DRAFT_LENGTHS:
         settings = settings.model_copy(update={"draft_length": DEFAULT_DRAFT_LENGTHS[settings.algorithm]})
@@ -245,15 +261,19 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
         data[key] = value
         return
     engine = data.setdefault("engine", {})
-    if not isinstance(engine, dict):
-        engine = data["engine"] = {"name": engine}
     match rest:
         case []:
-            engine.update({"name": value} if isinstance(value, str) else value)
+            engine.update(_as_settings("engine", {"name": value} if isinstance(value, str) else value))
         case ["extra", *names] if names:
-            engine.setdefault("extra", {})[".".join(names)] = value
+            _as_settings("engine.extra", engine.setdefault("extra", {}))[".".join(names)] = value
         case names:
             engine[".".join(names)] = value
+
+
+def _as_settings(key: str, value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key} holds settings of its own, not {value!r}; write {key}.NAME=VALUE")
+    return value
 
 
 def _check_keys(data: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> None:

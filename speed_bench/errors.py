@@ -14,7 +14,9 @@ Anything else that escapes is a fault of ours and keeps its traceback.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SpeedBenchError(Exception):
@@ -51,6 +53,13 @@ class RunFolderError(SpeedBenchError):
 
 class UndefinedMetric(SpeedBenchError, ValueError):
     """A metric that has no value for this input, such as a mean over no steps."""
+
+
+def unwritable(path: Path, error: OSError) -> RunFolderError:
+    """What to raise when a file of a run folder cannot be written: the cause, and that nothing is lost."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    cause = "there is no room left" if full else str(error.strerror)
+    return RunFolderError(f"{path} cannot be written: {cause}; make room or rights, then finish with --resume")
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, plural: str | None = None) -> str:

@@ -11,6 +11,7 @@ believed beyond the end of the file.
 import hashlib
 import importlib.util
 import mmap
+import os
 import re
 import struct
 from array import array
@@ -98,6 +99,8 @@ def _existing_file(path: Path) -> Path:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise ModelError(f"model file '{path}' {state}; give {MODEL_FORMS}")
+    if not os.access(path, os.R_OK):
+        raise ModelError(f"model file '{path}' cannot be read: permission denied; give {MODEL_FORMS}")
     return path
 
 

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -36,6 +35,14 @@ class ModelFacts(_Record):
     num_bytes: int
 
 
+class TokenizerFacts(_Record):
+    """Which tokenizer; told apart by what it makes of `tokens.PROBES`."""
+
+    template_sha256: str
+    vocab_size: int
+    probes_sha256: str
+
+
 class Hardware(_Record):
     """The machine."""
 
@@ -53,7 +60,7 @@ class Provenance(_Record):
 
     model: ModelFacts
     draft: ModelFacts | None
-    tokenizer: dict[str, Any]
+    tokenizer: TokenizerFacts
     data: DataFacts
     engine_version: str | None
     versions: dict[str, str]

@@ -1,9 +1,9 @@
 """Reconciliation: the counts of all turns against the engine's own counters.
 
 Two accounts of the same steps that were kept apart must agree. Where the engine was read around
-every turn (concurrency 1), each turn is compared; else the differences of its counters over each
-segment are, and then a failed turn makes them incomparable: what it drafted is in the engine's
-counters and not in ours.
+every turn (concurrency 1, until a request fails), each turn is compared; else the differences of
+its counters over each segment are, and then a failed request makes them incomparable: what it
+drafted is in the engine's counters and not in ours.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,8 +34,9 @@ def reconcile(run: RunRecords) -> Reconciliation:
         lifetimes = [_lifetime(segment) for segment in run.segments]
         engine = _sum(lifetimes)
         difference = None
-        if run.failures:
-            return _undecided(ours, engine, f"a turn failed ({run.failures[0].id}); the engine counted its steps too")
+        asked = [failure.id for failure in run.failures if failure.stage == "request"]
+        if asked:
+            return _undecided(ours, engine, f"turn {asked[0]} failed; what it drafted is in the engine's counters")
         unread = [segment.index for segment, counts in zip(run.segments, lifetimes, strict=True) if counts == _UNKNOWN]
         if unread or not run.segments:
             where = f" of segment {unread[0]}" if unread else ""
@@ -93,9 +94,5 @@ def _sum(several: Iterable[Counts]) -> Counts:
 
 def _lifetime(segment: Segment) -> Counts:
     """What the engine counted between warm-up and the end; unknown where its counters went backwards."""
-    before, after = _counts(segment.counters_before), _counts(segment.counters_after)
-    spans: dict[str, int | None] = {}
-    for name in _NAMES:
-        start, end = getattr(before, name), getattr(after, name)
-        spans[name] = None if start is None or end is None or end < start else end - start
-    return Counts(**spans)
+    before, after = segment.counters_before, segment.counters_after
+    return _UNKNOWN if before is None or after is None else _counts(after.since(before))

@@ -62,7 +62,8 @@ class GroupScores(_Model):
     """
 
     acceptance_length: Cell
-    """The headline: mean of the conversations of a category, over all: mean of those means."""
+    """The headline: mean of the conversations of a category, over all: mean of those means. Over all it
+    is null where every turn of a category failed: a mean of the others would be of other text."""
     acceptance_length_conversation: Cell
     """Mean over all conversations; in a category the same as `acceptance_length`."""
     acceptance_length_pooled: Cell
@@ -84,6 +85,7 @@ class GroupScores(_Model):
     """Decode steps per emitted length, without those that cannot be told apart."""
     num_conversations: int
     num_turns: int
+    num_failures: int
     num_turns_without_steps: int
     """Turns that prefill answered alone. A conversation of only such turns is in no mean."""
     num_steps: int | None
@@ -178,4 +180,6 @@ class Scores(_Model):
     num_turns: int
     """Finished turns."""
     num_failures: int
+    failures: dict[str, int]
+    """How many turns failed, by stage and error."""
     num_planned: int

@@ -4,6 +4,7 @@ What a number means is said in `acceptance` and `serving`, how its interval is d
 what may be timed in `timing`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,15 +52,21 @@ def score(
     timed = [turn for segment in whole_segments(run) for turn in segment]
     grouping = _Grouping(bootstrap, {(turn.id, turn.seed) for turn in timed}, apart=not overlap(timed))
 
-    categories: dict[str, list[_Conversation]] = {}
+    failed = Counter(failure.category for failure in run.failures)
+    categories: dict[str, list[_Conversation]] = {
+        name: [] for name in sorted({turn.category for turn in run.turns} | set(failed))
+    }
     for conversation in conversations:
-        categories.setdefault(conversation.category, []).append(conversation)
+        categories[conversation.category].append(conversation)
     serving = serving_scores(run)
-    overall = grouping.scores(conversations).model_copy(update={"output_tps": serving.output_tps})
+    overall = grouping.scores(conversations, len(run.failures)).model_copy(update={"output_tps": serving.output_tps})
+    if lost := [name for name, members in categories.items() if not members]:
+        undefined = Cell.undefined(f"no turn of {', '.join(lost)} finished")
+        overall = overall.model_copy(update={"acceptance_length": undefined})
     return Scores(
         acceptance=Acceptance(
             overall=overall,
-            categories={name: grouping.scores(members) for name, members in categories.items()},
+            categories={name: grouping.scores(members, failed[name]) for name, members in categories.items()},
         ),
         serving=serving,
         baseline=None if baseline is None else compare(run, _in_order(baseline), bootstrap),
@@ -68,6 +75,7 @@ def score(
         num_conversations=len(conversations),
         num_turns=len(run.turns),
         num_failures=len(run.failures),
+        failures=dict(Counter(f"{failure.stage}: {failure.error}" for failure in run.failures).most_common()),
         num_planned=run.num_planned,
     )
 
@@ -139,7 +147,7 @@ class _Grouping:
     apart: bool
     """Whether no two of them overlap in time."""
 
-    def scores(self, conversations: Sequence[_Conversation]) -> GroupScores:
+    def scores(self, conversations: Sequence[_Conversation], num_failures: int) -> GroupScores:
         total = pool(conversation.tally for conversation in conversations)
         turns = [turn for conversation in conversations for turn in conversation.turns]
         timed = [[turn for turn in c.turns if (turn.id, turn.seed) in self.timed] for c in conversations]
@@ -150,6 +158,7 @@ class _Grouping:
             histogram=None if total.lengths is None else acceptance.histogram(total),
             num_conversations=len(conversations),
             num_turns=len(turns),
+            num_failures=num_failures,
             num_turns_without_steps=sum(tally.num_steps == 0 for c in conversations for tally in c.tallies),
             num_steps=total.num_steps,
             num_steps_unplaced=sum(turn.counts.unplaced_steps for turn in turns if turn.counts is not None),

@@ -10,9 +10,6 @@ from typing import Literal, NamedTuple
 Origin = Literal["engine", "stream", "server"]
 LastStep = Literal["complete", "cut", "unknown"]
 
-ORIGINS: tuple[Origin, ...] = ("engine", "stream", "server")
-LAST_STEPS: tuple[LastStep, ...] = ("complete", "cut", "unknown")
-
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -152,16 +149,15 @@ class SpecCounts:
         _require(not self.aligned or (self.per_step is not None and self.unplaced_steps == 0), "aligned without steps")
 
     def since(self, earlier: "SpecCounts") -> "SpecCounts":
-        """Of counters that only grow: what was added since an earlier reading."""
+        """Of counters that only grow: what was added since an earlier reading; None for one that fell."""
 
         def less(now: int | None, then: int | None) -> int | None:
-            return None if now is None or then is None else now - then
+            return None if now is None or then is None or now < then else now - then
 
-        positions = None
-        if self.per_position is not None:
-            before = earlier.per_position or ()
-            before += (0,) * (len(self.per_position) - len(before))
-            positions = tuple(now - then for now, then in zip(self.per_position, before, strict=True))
+        then = dict(enumerate(earlier.per_position or ()))
+        added = [less(now, then.get(k, 0)) for k, now in enumerate(self.per_position or ())]
+        known = [num for num in added if num is not None]
+        positions = tuple(known) if self.per_position is not None and len(known) == len(added) else None
         return SpecCounts(
             drafted=less(self.drafted, earlier.drafted),
             accepted=less(self.accepted, earlier.accepted),

@@ -73,7 +73,9 @@ def kill(process: subprocess.Popen[str]) -> None:
 def outcome(folder: Path) -> dict:
     """What must not depend on how often a run was stopped: its turns and its acceptance."""
     records: RunRecords = read_records(folder)
+    baseline = read_records(folder / "baseline").turns if (folder / "baseline").exists() else ()
     return {
+        "baseline": sorted((turn.seed, turn.id, turn.prompt_sha256, turn.output_ids) for turn in baseline),
         "turns": sorted((turn.seed, turn.id, turn.prompt_sha256, turn.output_ids) for turn in records.turns),
         "counts": sorted(
             (turn.id, turn.counts.drafted, turn.counts.accepted, turn.last_step) for turn in records.turns

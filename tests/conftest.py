@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from speed_bench.config import resolve
-from speed_bench.provenance import DataFacts, ModelFacts, Provenance, hardware
+from speed_bench.provenance import DataFacts, ModelFacts, Provenance, TokenizerFacts, hardware
 from speed_bench.runner.journal import RunFile
 from speed_bench.types import SpecCounts, Step, TurnRecord
 
@@ -42,7 +42,7 @@ def run_file() -> RunFile:
     provenance = Provenance(
         model=ModelFacts(file="m.gguf", sha256="ab" * 32, num_bytes=1),
         draft=None,
-        tokenizer={"template_sha256": "cd" * 32, "vocab_size": 9},
+        tokenizer=TokenizerFacts(template_sha256="cd" * 32, vocab_size=9, probes_sha256="12" * 32),
         data=DataFacts(edition="open", version="1", config="starter", manifest_sha256="ef" * 32, num_conversations=1),
         engine_version="1",
         versions={"python": "3"},

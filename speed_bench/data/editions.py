@@ -5,10 +5,9 @@ the package; any other is given by its path.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +67,17 @@ def select(
     for category in categories or ():
         if category not in known:
             raise ConfigError(unknown("category", category, known, plural="categories"))
+    taken: Counter[str] = Counter()
     kept: list[Conversation] = []
-    for category, group in groupby(sorted(rows, key=attrgetter("category")), key=attrgetter("category")):
-        if not categories or category in categories:
-            kept += list(group)[:limit_per_category]
+    for row in rows:
+        if categories and row.category not in categories:
+            continue
+        if limit_per_category is None or taken[row.category] < limit_per_category:
+            taken[row.category] += 1
+            kept.append(row)
     if not kept:
         raise DataError("no prompts are left after --categories and --limit-per-category")
-    chosen = {row.question_id for row in kept}
-    return tuple(row for row in rows if row.question_id in chosen)
+    return tuple(kept)
 
 
 def _read(path: Path) -> bytes:

@@ -25,8 +25,10 @@ PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECD
 """What published rows hold where their text may not be redistributed. It is not a prompt."""
 
 
-def conversation(row: Mapping[str, Any], where: str) -> Conversation:
+def conversation(row: Any, where: str) -> Conversation:
     """A published row -> Conversation. Raises DataError, which names the row, for anything else."""
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where} is not a row: an object with the columns {', '.join(COLUMNS)} is expected")
     name = row.get("question_id", where)
     missing = [column for column in COLUMNS if column not in row]
     surplus = [column for column in row if column not in COLUMNS]

@@ -1,8 +1,7 @@
 """The transport: one keep-alive connection per stream, and the only clock.
 
 What is timed is the arrival of bytes. A read is stamped the moment the event loop hands it
-over, kept as bytes, and parsed after the turn has ended: nothing that costs time happens
-between two reads.
+over, kept as bytes, and parsed after the turn has ended, off the event loop.
 """
 
 import asyncio
@@ -89,15 +88,22 @@ class _Reader(asyncio.Protocol):
         self.open = False
         self._fail(f"the connection was lost{f' ({exc})' if exc else ''} before the answer ended")
 
+    def on_message_begin(self) -> None:
+        if self.exchange is None and self.transport is not None:  # more than one answer to one request
+            self.open = False
+            self.transport.abort()
+
     def on_body(self, body: bytes) -> None:
         if self.exchange is not None:
             self.exchange.reads.append((self.last_read_ns, body))
 
     def on_message_complete(self) -> None:
-        if self.exchange is None or self.done is None or self.done.done():
+        status = self.parser.get_status_code()
+        if self.exchange is None or self.done is None or self.done.done() or status < 200:
             return
-        self.exchange.status = self.parser.get_status_code()
+        self.exchange.status = status
         self.exchange.finished_at_ns = self.last_read_ns
+        self.exchange = None
         if not self.parser.should_keep_alive() and self.transport is not None:
             self.open = False
             self.transport.close()

@@ -42,8 +42,6 @@ def launch(config: RunConfig, *, model: Path, draft: Path | None, port: int) -> 
     engine: LlamaCppConfig = config.engine
     if config.algorithm not in ALGORITHMS:
         raise EngineError(f"engine 'llama-cpp' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
-    if installed() is None:
-        raise EngineError(f"engine 'llama-cpp' is not installed here; {INSTALL}")
     settings = {
         "model": str(model),
         "draft": str(draft) if draft else None,

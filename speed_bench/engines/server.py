@@ -14,10 +14,11 @@ from typing import IO
 import orjson
 import psutil
 
-from speed_bench.errors import ConfigError, EngineError, RequestFailed
+from speed_bench.errors import ConfigError, EngineError, RequestFailed, unwritable
 
 LOG_LINES_SHOWN = 30
 STOP_GRACE_S = 5.0
+CLOCK_CORRECTION_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def free_port(wanted: int | None = None) -> int:
 class ManagedServer:
     """A child process that dies with us.
 
-    Three things see to that: it is stopped on every way out of `running`; the child ends itself
+    Three things see to that: whoever starts it stops it on every way out; the child ends itself
     when its parent dies or the pipe to its parent closes; and a pid file lets a later
     `reclaim` end one that survived all the same.
     """
@@ -62,7 +63,10 @@ class ManagedServer:
 
     def start(self) -> None:
         """Start the process; it is not ready yet."""
-        self._log_file = self.log.open("ab")
+        try:
+            self._log_file = self.log.open("ab")
+        except OSError as error:
+            raise unwritable(self.log, error) from error
         try:
             self._process = subprocess.Popen(
                 self.launch.argv,
@@ -75,7 +79,11 @@ class ManagedServer:
         except OSError as error:
             self._log_file.close()
             raise EngineError(f"engine '{self.name}' cannot be started: {error}") from error
-        self.pid_file.write_bytes(_identity(psutil.Process(self._process.pid)))
+        identity = {"pid": self._process.pid, "created_s": psutil.Process(self._process.pid).create_time()}
+        try:
+            self.pid_file.write_bytes(orjson.dumps(identity))
+        except OSError as error:
+            raise unwritable(self.pid_file, error) from error
 
     async def wait_ready(self, is_ready: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
         """Wait until `is_ready`; raises EngineError with the end of the log when it dies or is late."""
@@ -129,23 +137,18 @@ class ManagedServer:
         return f"; its log is {self.log}, and ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
 
 
-def reclaim(pid_file: Path) -> bool:
-    """End the engine that a killed run left behind; True if there was one.
+def reclaim(pid_file: Path) -> None:
+    """End the engine that a killed run left behind, if it is still there.
 
-    Only the very process that was started is ended: same pid and same start time.
+    Only the very process that was started is ended: same pid, and same start time but for what
+    the clock was corrected by since.
     """
     try:
-        pid = int(orjson.loads(pid_file.read_bytes())["pid"])
-        process = psutil.Process(pid)
-        survived = _identity(process) == pid_file.read_bytes()
-        if survived:
+        identity = orjson.loads(pid_file.read_bytes())
+        process = psutil.Process(int(identity["pid"]))
+        if abs(process.create_time() - identity["created_s"]) < CLOCK_CORRECTION_S:
             process.kill()
             process.wait(STOP_GRACE_S)
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        survived = False
+        pass  # no such file, or no such process: nothing to end
     pid_file.unlink(missing_ok=True)
-    return survived
-
-
-def _identity(process: psutil.Process) -> bytes:
-    return orjson.dumps({"pid": process.pid, "created": process.create_time()})

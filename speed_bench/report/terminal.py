@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,6 +17,7 @@ from speed_bench.types import Outcome, TurnRecord
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
 SMALL_MODEL_BYTES = 1_000_000_000
+FAILURES_SHOWN = 3
 NONE = "–"
 
 
@@ -27,7 +29,7 @@ def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Conso
     if scores.baseline and model.num_bytes < SMALL_MODEL_BYTES:
         note = "note: on a model this small speculation rarely pays; read acceptance here, not speed-up"
         console.print(note, highlight=False, soft_wrap=True)
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(scores: Scores) -> Table:
@@ -80,6 +82,10 @@ def _sentences(scores: Scores) -> list[str]:
     lines.append(_reconciled(scores.reconciliation))
     done = f"{scores.num_turns} of {scores.num_planned} turns finished, {scores.num_failures} failed"
     lines.append(done if scores.num_turns == scores.num_planned else f"[bold red]{done}[/]")
+    lines += [f"  {num} x {escape(error)}" for error, num in list(scores.failures.items())[:FAILURES_SHOWN]]
+    headline = scores.acceptance.overall.acceptance_length
+    if headline.reason:
+        lines.append(f"[bold red]no overall acceptance length: {escape(headline.reason)}[/]")
     return lines
 
 
@@ -133,10 +139,11 @@ class LiveProgress:
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description:<11}"),
-                BarColumn(bar_width=None),
+                BarColumn(bar_width=8),
                 MofNCompleteColumn(),
-                TextColumn("turns · {task.fields[state]} · ETA"),
-                TimeRemainingColumn(),
+                TextColumn("turns · ETA"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("· {task.fields[state]}"),
                 console=self.console,
             )
             self._progress.start()

@@ -1,11 +1,13 @@
 """A whole run: the measured arm, then its baseline, each in a folder of its own."""
 
 import asyncio
+import shlex
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as TypingProtocol
@@ -14,9 +16,10 @@ from speed_bench.config import Protocol, RunConfig
 from speed_bench.data.editions import Dataset, load, select
 from speed_bench.engines import dialect
 from speed_bench.engines.http import Clock
-from speed_bench.errors import ConfigError, RunFolderError, SpeedBenchError, unknown
+from speed_bench.engines.server import reclaim
+from speed_bench.errors import ConfigError, EngineError, RunFolderError, SpeedBenchError, unknown
 from speed_bench.models import check_gguf, resolve_gguf, sha256_of
-from speed_bench.provenance import DataFacts, Provenance, hardware, model_facts, versions
+from speed_bench.provenance import DataFacts, Provenance, TokenizerFacts, hardware, model_facts, versions
 from speed_bench.runner.conversation import Answers, Script, check_first_turns_fit, turn_id
 from speed_bench.runner.journal import (
     Journal,
@@ -30,8 +33,8 @@ from speed_bench.runner.journal import (
     write_run_file,
 )
 from speed_bench.runner.load import closed_loop
-from speed_bench.runner.segment import live_engine
-from speed_bench.tokens import ChatTokenizer
+from speed_bench.runner.segment import PID_FILE, live_engine
+from speed_bench.tokens import PROBES, ChatTokenizer, prompt_sha256
 from speed_bench.types import Conversation, Outcome
 
 BASELINE = "baseline"
@@ -83,10 +86,12 @@ def run(
     arms = [(config, folder, "speculation" if config.algorithm != "none" else "no speculation")]
     if config.baseline:
         arms.append((config.without_speculation(), folder / BASELINE, "baseline"))
-    if resume and not folder.is_dir():
-        raise RunFolderError(f"{folder} does not exist; leave out --resume to start it")
+    if resume and not is_run(folder):
+        raise RunFolderError(f"{folder} holds no run to finish; leave out --resume to start it")
     make_folder(folder)
     with locked(folder):
+        for _, arm_folder, _ in arms:
+            reclaim(arm_folder / PID_FILE)
         if not resume:
             clear_unless_kept(folder, folder / BASELINE)
         for arm_config, arm_folder, name in arms:
@@ -94,10 +99,12 @@ def run(
             try:
                 _measure(arm_config, journal, inputs, name, observer, clock)
             except (KeyboardInterrupt, SpeedBenchError) as stopped:
-                num_kept = sum(len(read_records(path).outcomes) for _, path, _ in arms if is_run(path))
-                if num_kept:
+                with suppress(RunFolderError):
+                    num_kept = sum(len(read_records(path).outcomes) for _, path, _ in arms if is_run(path))
                     num_planned = journal.run.num_turns_planned * len(arms)
-                    stopped.add_note(f"kept {num_kept} of {num_planned} turns in {folder}; {RESUME.format(folder)}")
+                    resume_with = RESUME.format(shlex.quote(str(folder)))
+                    if num_kept:
+                        stopped.add_note(f"kept {num_kept} of {num_planned} turns in {folder}; {resume_with}")
                 raise
 
 
@@ -106,6 +113,8 @@ def prepare(config: RunConfig) -> Inputs:
     speaks = dialect(config.engine.name)
     if config.algorithm not in speaks.ALGORITHMS:
         raise ConfigError(unknown("algorithm", config.algorithm, speaks.ALGORITHMS) + f" (engine {config.engine.name})")
+    if speaks.installed() is None:
+        raise EngineError(f"engine '{config.engine.name}' is not installed here; {speaks.INSTALL}")
     dataset = load(config.edition, config.config)
     rows = select(dataset.rows, config.categories, config.limit_per_category)
     model = resolve_gguf(config.model)
@@ -130,7 +139,11 @@ def _provenance(
     return Provenance(
         model=model_facts(model, sha256_of(model)),
         draft=model_facts(draft, sha256_of(draft)) if draft else None,
-        tokenizer={"template_sha256": tokenizer.template_sha256, "vocab_size": tokenizer.vocab_size},
+        tokenizer=TokenizerFacts(
+            template_sha256=tokenizer.template_sha256,
+            vocab_size=tokenizer.vocab_size,
+            probes_sha256=prompt_sha256([token for probe in PROBES for token in tokenizer.encode(probe)]),
+        ),
         data=DataFacts(
             edition=dataset.edition,
             version=dataset.version,

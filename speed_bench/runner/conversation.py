@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from speed_bench.config import RunConfig
-from speed_bench.errors import ConfigError, RequestFailed
+from speed_bench.errors import ConfigError, RequestFailed, TokenError
 from speed_bench.runner.segment import LiveEngine
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, TurnRecord
@@ -83,7 +83,10 @@ class Script:
         if broken_by is not None:
             return failure("history", f"turn {broken_by} of this conversation failed")
         chat = messages(conversation, turn, answers)
-        ids = await live.run_in_parser(lambda: self.tokenizer.chat_ids(chat))
+        try:
+            ids = await live.run_in_parser(lambda: self.tokenizer.chat_ids(chat))
+        except TokenError as error:
+            return failure("prompt", str(error))
         if len(ids) >= live.context_length:
             return failure("prompt", f"the prompt has {len(ids)} tokens, the context holds {live.context_length}")
         sampling = Sampling(self.config.temperature, self.config.max_tokens, seed)

@@ -17,18 +17,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import filelock
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from speed_bench.config import Protocol, RunConfig
-from speed_bench.errors import RunFolderError
+from speed_bench.errors import RunFolderError, unwritable
 from speed_bench.provenance import Provenance
 from speed_bench.types import Failure, Outcome, RunRecords, Segment, TurnRecord
-
-SCHEMA_VERSION = 1
 
 
 class RunFile(BaseModel):
@@ -36,7 +34,7 @@ class RunFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     config: RunConfig
     protocol: Protocol
     provenance: Provenance
@@ -47,6 +45,8 @@ class RunFile(BaseModel):
         changed = [
             f"{key} (was {old!r}, is {new!r})" for key, (old, new) in self.config.difference(other.config).items()
         ]
+        if self.protocol.based_on != other.protocol.based_on:
+            changed.append(f"protocol (was {self.protocol.based_on!r}, is {other.protocol.based_on!r})")
         mine, theirs = self.provenance, other.provenance
         if mine.data != theirs.data:
             was, now = mine.data.manifest_sha256[:12], theirs.data.manifest_sha256[:12]
@@ -62,6 +62,7 @@ class RunFile(BaseModel):
 
 
 _RUN_FILE = "run.json"
+_PART = ".part"
 _TURN: TypeAdapter[TurnRecord] = TypeAdapter(TurnRecord)
 _FAILURE: TypeAdapter[Failure] = TypeAdapter(Failure)
 _SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
@@ -124,7 +125,7 @@ def make_folder(folder: Path) -> None:
     """Make a run folder if it is not there; raises RunFolderError if it holds anything but a run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = [entry.name for entry in folder.iterdir() if entry.name not in (".lock", "baseline")]
+        held = [path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != _PART]
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be made: {error.strerror}") from error
     if held and not is_run(folder):
@@ -132,17 +133,21 @@ def make_folder(folder: Path) -> None:
 
 
 def clear_unless_kept(*folders: Path) -> None:
-    """Make way for a new run: nothing is removed but what a run without one turn left behind.
+    """Make way for a new run: nothing is removed but what runs without one turn left behind.
 
     Raises RunFolderError if any of the folders holds a turn, finished or failed.
     """
-    for folder in filter(is_run, folders):
+    runs = [folder for folder in folders if is_run(folder)]
+    for folder in runs:
         if any(path.stat().st_size for path in folder.glob("turns-*.jsonl")):
             raise RunFolderError(f"{folder} already holds a run; add --resume to finish it, or choose another --out")
-    for folder in folders:
-        for pattern in ("run.json", "turns-*.jsonl", "segments.jsonl", "engine-*.log", "scores.json"):
-            for path in folder.glob(pattern):
-                path.unlink()
+    for folder in runs:
+        for pattern in ("turns-*.jsonl", "segments.jsonl", "engine-*.log", "scores.json", f"*{_PART}", _RUN_FILE):
+            for path in folder.glob(pattern):  # run.json goes last: until then it is a run
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise unwritable(path, error) from error
 
 
 def write_run_file(folder: Path, run: RunFile) -> None:
@@ -194,18 +199,21 @@ def read_records(folder: Path) -> RunRecords:
 
 def write_whole(path: Path, data: Any) -> None:
     """Write a JSON file so that it is there whole, or as it was before."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + _PART)
     try:
         part.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.exists():
-        *whole, _torn = path.read_bytes().split(b"\n")
+        try:
+            *whole, _torn = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
         for number, line in enumerate(whole, 1):
             yield f"{path}:{number}", line
 
@@ -224,7 +232,7 @@ def _open_for_append(path: Path) -> IO[bytes]:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     return file
 
 
@@ -238,10 +246,4 @@ def _append(file: IO[bytes] | None, kind: str, body: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         file.truncate(before)
-        raise _unwritable(Path(file.name), error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> RunFolderError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    cause = "there is no room left" if full else str(error.strerror)
-    return RunFolderError(f"{path} cannot be written: {cause}; make room or rights, then finish with --resume")
+        raise unwritable(Path(file.name), error) from error

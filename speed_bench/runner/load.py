@@ -1,11 +1,10 @@
 """The load: which conversation is asked when, on which stream."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 
-from speed_bench.errors import SpeedBenchError
 from speed_bench.runner.conversation import Script
 from speed_bench.runner.segment import LiveEngine
+from speed_bench.runner.streams import side_by_side
 from speed_bench.types import Conversation, Outcome
 
 
@@ -25,9 +24,4 @@ async def closed_loop(
         for conversation, seed in queue:
             await script.lead(conversation, seed, number, live, keep)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for number in range(len(live.streams)):
-                group.create_task(slot(number))
-    except* SpeedBenchError as errors:
-        raise errors.exceptions[0] from errors
+    await side_by_side(slot(number) for number in range(len(live.streams)))

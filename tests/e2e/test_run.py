@@ -58,6 +58,16 @@ def test_drafted_and_accepted_equal_the_engines_counters_turn_by_turn_and_in_sum
     assert spent.accepted == sum(turn.counts.accepted for turn in records.turns) > 0
 
 
+def test_the_steps_equal_the_engines_counts_position_by_position(records: RunRecords) -> None:
+    aligned = [turn for turn in records.turns if turn.counts.aligned]
+    assert aligned
+    for turn in aligned:
+        engine = turn.engine_counts.per_position or ()
+        accepted = [step.accepted for step in turn.counts.per_step]
+        assert [sum(a >= k for a in accepted) for k in range(1, len(engine) + 1)] == list(engine)
+        assert max(accepted, default=0) <= len(engine)
+
+
 def test_the_steps_of_a_turn_add_up_to_its_tokens(records: RunRecords) -> None:
     for turn in records.turns:
         if turn.counts.aligned:

@@ -38,6 +38,8 @@ def refused(*arguments: object) -> str:
         (("--algorithm", "draft"), "algorithm 'draft' needs a draft model"),
         (("--model", "absent.gguf"), "absent.gguf"),
         (("--draft", "absent.gguf", "--algorithm", "draft"), "absent.gguf"),
+        (("--set", "engine.context_length=16384"), "the model holds 8192 tokens per stream"),
+        (("--seed", 1, "--seed", 1), "a seed is given twice"),
         (("--set", "engine.context_length=100"), "prompt tokens, but the context holds 100"),
         (("--history", "replay:nowhere"), "nowhere is not a run folder"),
         (("--resume",), "--resume needs --out dir"),
@@ -87,7 +89,8 @@ def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").touch()
     assert "holds other files" in refused("run", "--out", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
-    assert "does not exist; leave out --resume" in refused("run", "--out", tmp_path / "new", "--resume")
+    assert "holds no run to finish; leave out --resume" in refused("run", "--out", tmp_path / "new", "--resume")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -9,9 +9,10 @@ import orjson
 import pytest
 from command import SPEED_BENCH, engine_pids, kill, num_lines, outcome, speed_bench, start, wait_until
 
-from speed_bench.runner.journal import read_records
+from speed_bench.engines.server import free_port
+from speed_bench.runner.journal import locked, read_records
 
-SMALL = ("--categories", "qa,math,stem", "--limit-per-category", 2, "--max-tokens", 12)
+SMALL = ("--categories", "qa,math,stem", "--limit-per-category", 3, "--max-tokens", 12)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,15 @@ def begin(folder: Path) -> subprocess.Popen[str]:
 
 def finish(folder: Path) -> None:
     speed_bench("run", "--out", folder, "--resume")
+
+
+def test_a_run_is_resumed_on_another_port_and_with_other_patience(tmp_path: Path, whole: dict) -> None:
+    folder = tmp_path / "run"
+    kill(begin(folder))
+    speed_bench(
+        "run", "--out", folder, "--resume", "--set", f"engine.port={free_port()}", "--set", "stall_timeout_s=60"
+    )
+    assert outcome(folder) == whole
 
 
 def test_a_killed_runner_takes_its_engine_along_and_is_resumed(tmp_path: Path, whole: dict) -> None:
@@ -79,11 +89,12 @@ def test_a_changed_config_is_not_resumed_and_the_changed_keys_are_named(tmp_path
     folder = tmp_path / "run"
     kill(begin(folder))
     before = (folder / "turns-0.jsonl").read_bytes()
-    changed = ("--max-tokens", 13, "--set", "engine.threads=2")
+    changed = ("--max-tokens", 13, "--set", "engine.threads=2", "--protocol", "qualitative-v1")
     done = speed_bench("run", "--out", folder, "--resume", *changed, check=False)
     assert done.returncode == 2
     assert "holds a run of another config" in done.stderr
     assert "max_tokens (was 12, is 13)" in done.stderr
+    assert "protocol (was 'quick', is 'qualitative-v1')" in done.stderr
     assert "engine.threads (was 1, is 2)" in done.stderr
     done = speed_bench("run", *SMALL, "--out", folder, check=False)
     assert done.returncode == 2
@@ -93,9 +104,9 @@ def test_a_changed_config_is_not_resumed_and_the_changed_keys_are_named(tmp_path
 
 def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = begin(folder)
-    done = speed_bench("run", "--out", folder, "--resume", check=False)
-    kill(process)
+    kill(begin(folder))
+    with locked(folder):
+        done = speed_bench("run", "--out", folder, "--resume", check=False)
     assert done.returncode == 2
     assert "in use by another run" in done.stderr
 

@@ -23,7 +23,8 @@ def test_twenty_kills_lose_nothing_repeat_nothing_and_leave_nothing(tmp_path: Pa
     folder, kills, rounds = tmp_path / "run-0", 0, 0
     resumed: tuple[str, ...] = ()
     while kills < NUM_KILLS:
-        process = start("run", *SMALL, "--out", folder, *resumed)
+        repeated = () if resumed and rng.random() < 0.5 else SMALL  # a resumed run knows its settings
+        process = start("run", *repeated, "--out", folder, *resumed)
         time.sleep(rng.uniform(0.05, whole_s * 0.5))
         if process.poll() is None:
             kill(process)
@@ -32,7 +33,7 @@ def test_twenty_kills_lose_nothing_repeat_nothing_and_leave_nothing(tmp_path: Pa
             if (folder / "run.json").exists():
                 known = {turn.id for turn in read_records(folder).turns}
                 assert known <= {turn[1] for turn in expected["turns"]}
-            resumed = ("--resume",) if folder.exists() else ()
+            resumed = ("--resume",) if (folder / "run.json").exists() else ()
         else:  # it was done before it could be killed: check it, and start another
             process.communicate()
             assert process.returncode == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from speed_bench.acceptance import (
     tally_steps,
 )
 from speed_bench.errors import UndefinedMetric
-from speed_bench.types import LAST_STEPS, LastStep, Step
+from speed_bench.types import LastStep, Step
 
 Turn = tuple[list[Step], LastStep]
 
@@ -39,7 +40,7 @@ def whole_steps(draw: st.DrawFn) -> Step:
 def turns(draw: st.DrawFn) -> Turn:
     """A turn of any steps, whose last one may be cut."""
     steps = draw(st.lists(whole_steps(), min_size=1, max_size=12))
-    last_step = draw(st.sampled_from(LAST_STEPS))
+    last_step = draw(st.sampled_from(get_args(LastStep)))
     if last_step == "cut":
         drafted = draw(st.integers(1, 5))
         accepted = draw(st.integers(1, drafted))

@@ -34,8 +34,20 @@ def test_a_value_given_as_the_protocol_has_it_overrides_nothing() -> None:
 def test_a_resumed_run_keeps_what_is_not_given() -> None:
     before = resolve({"max_tokens": 5, "engine.threads": 2})
     config, protocol = resolve({"engine.port": 9000}, recorded=before)
-    assert before[0].difference(config) == {"engine.port": (None, 9000)}
+    assert config.engine.port == 9000
     assert protocol == before[1]
+
+
+def test_where_the_engine_listens_and_how_long_one_waits_is_no_difference() -> None:
+    one, _ = resolve({"engine.port": 9000, "stall_timeout_s": 5.0, "engine.start_timeout_s": 5.0})
+    other, _ = resolve({"engine.threads": 2})
+    assert one.difference(other) == {"engine.threads": (1, 2)}
+
+
+def test_another_algorithm_on_resuming_is_the_difference_that_is_named() -> None:
+    before = resolve({"draft_length": 4})
+    config, _ = resolve({"algorithm": "none"}, recorded=before)
+    assert before[0].difference(config)["algorithm"] == ("ngram", "none")
 
 
 def test_lists_may_be_written_as_people_write_them(tmp_path: Path) -> None:
@@ -74,6 +86,15 @@ def test_every_engine_has_settings_and_every_protocol_fixes_known_keys() -> None
         ({"flags": {}, "sets": ["max_tokens"]}, "--set max_tokens: write it as key=value"),
         ({"flags": {}, "sets": ["max_tokens=[1"]}, "--set max_tokens=[1 is not YAML"),
         ({"flags": {}, "sets": ["engine.extra.n_batch=[1]"]}, "engine.extra.n_batch: a number, text or boolean"),
+        ({"flags": {}, "sets": ["engine=3"]}, "engine holds settings of its own, not 3; write engine.NAME=VALUE"),
+        ({"flags": {}, "sets": ["engine="]}, "engine holds settings of its own"),
+        ({"flags": {}, "sets": ["engine.extra=3", "engine.extra.x=1"]}, "engine.extra holds settings of its own"),
+        ({"flags": {}, "sets": ["engine={name: [x]}"]}, "unknown engine '['x']'"),
+        ({"flags": {"seeds": (1, 1)}}, "a seed is given twice: 1, 1"),
+        ({"flags": {"seeds": (-1,)}}, "seeds must lie in 0…4294967294"),
+        ({"flags": {"seeds": (10**30,)}}, "seeds must lie in 0…4294967294"),
+        ({"flags": {"temperature": float("inf")}}, "temperature: Input should be a finite number"),
+        ({"flags": {}, "sets": ["stall_timeout_s=.nan"]}, "stall_timeout_s: Input should be a finite number"),
         ({"flags": {"max_tokens": 0}}, "max_tokens: Input should be greater than or equal to 1 (got 0)"),
         ({"flags": {}, "sets": ["max_tokens=many"]}, "max_tokens: Input should be a valid integer"),
         ({"flags": {"algorithm": "draft"}}, "algorithm 'draft' needs a draft model"),
@@ -88,11 +109,13 @@ def test_what_cannot_be_used_is_a_sentence(given: dict, sentence: str) -> None:
     assert str(caught.value).startswith(sentence)
 
 
-@pytest.mark.parametrize("text", ["- a list", "max_tokens: [", "!!python/object/apply:os.system [id]"])
+@pytest.mark.parametrize(
+    "text", ["- a list", "engine: [1]", "protocol: [x]", "max_tokens: [", "!!python/object/apply:os.system [id]"]
+)
 def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"run\.yaml"):
+    with pytest.raises(ConfigError, match=r"run\.yaml|engine holds settings|unknown protocol"):
         resolve({}, file=file)
     with pytest.raises(ConfigError, match="cannot be read"):
         resolve({}, file=tmp_path / "absent.yaml")

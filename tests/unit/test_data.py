@@ -119,6 +119,10 @@ def test_a_folder_without_a_manifest_or_with_a_spoilt_one_is_named(tmp_path: Pat
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(DataError, match="is not JSON"):
         load(str(tmp_path), "starter")
+    edition(tmp_path, ROW)
+    (tmp_path / "starter.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match=r"starter\.jsonl:1 is not a row"):
+        load(str(tmp_path), "starter")
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(DataError, match="is not a manifest"):
         load(str(tmp_path), "starter")

@@ -99,6 +99,23 @@ def test_a_connection_closed_by_the_server_between_requests_is_opened_again() ->
     assert len(talk(handler, 2)) == 2
 
 
+def test_bytes_after_the_answer_belong_to_nobody() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+        writer.write(answer + b"ok" + answer + b"no")
+
+    assert [exchange.body for exchange in talk(handler, 2)] == [b"ok", b"ok"]
+
+
+def test_an_interim_answer_is_passed_over() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    assert [exchange.body for exchange in talk(handler)] == [b"ok"]
+
+
 def test_a_status_other_than_200_fails_with_the_words_of_the_engine() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

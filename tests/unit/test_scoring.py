@@ -146,6 +146,17 @@ def test_a_category_of_one_token_answers_has_cells_without_value():
     assert (empty.num_turns, empty.num_steps, empty.histogram) == (1, 0, {1: 0})
 
 
+def test_a_category_whose_turns_all_failed_stays_in_sight_and_leaves_no_headline():
+    run = run_of(turn("a/0", steps_of(2)), failures=(failure("b/0"), replace(failure("c/0"), category="qa")))
+    scores = score(run)
+    assert scores.acceptance.categories["math"].num_failures == 1
+    lost = scores.acceptance.categories["qa"]
+    assert (lost.num_turns, lost.num_failures, lost.acceptance_length.value) == (0, 1, None)
+    assert scores.acceptance.overall.acceptance_length == Cell.undefined("no turn of qa finished")
+    assert scores.acceptance.overall.acceptance_length_conversation.value == 3.0
+    assert scores.failures == {"request: reset": 2}
+
+
 def test_a_run_without_a_decode_step_cannot_be_scored():
     with pytest.raises(UndefinedMetric, match="no decode step in 1 finished and 1 failed"):
         score(run_of(turn("a/0"), failures=(failure(),)))

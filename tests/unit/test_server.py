@@ -89,17 +89,18 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_one_that_survived_its_runner_is_reclaimed_once(server, tmp_path: Path) -> None:
     survivor = server(SLEEP)
-    assert reclaim(tmp_path / "toy.pid") is True
+    reclaim(tmp_path / "toy.pid")
     assert survivor.exit_code() is not None
-    assert reclaim(tmp_path / "toy.pid") is False
+    assert not (tmp_path / "toy.pid").exists()
+    reclaim(tmp_path / "toy.pid")
 
 
 def test_another_process_of_the_same_pid_is_left_alone(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", SLEEP], stdout=subprocess.DEVNULL)
     try:
-        for text in (f'{{"pid":{other.pid},"created":1.0}}', "{", "[]", '{"pid":"x"}', '{"pid":-1}'):
+        for text in (f'{{"pid":{other.pid},"created_s":1.0}}', "{", "[]", '{"pid":"x"}', '{"pid":-1}'):
             (tmp_path / "toy.pid").write_text(text)
-            assert reclaim(tmp_path / "toy.pid") is False
+            reclaim(tmp_path / "toy.pid")
         assert other.poll() is None
     finally:
         other.kill()
