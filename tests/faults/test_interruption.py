@@ -12,7 +12,7 @@ from command import SPEED_BENCH, engine_pids, kill, num_lines, outcome, speed_be
 from speed_bench.engines.server import free_port
 from speed_bench.runner.journal import locked, read_records
 
-SMALL = ("--categories", "qa,math,stem", "--limit-per-category", 3, "--max-tokens", 12)
+SMALL = ("--categories", "qa,math", "--limit-per-category", 2, "--max-tokens", 10)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_changed_config_is_not_resumed_and_the_changed_keys_are_named(tmp_path
     done = speed_bench("run", "--out", folder, "--resume", *changed, check=False)
     assert done.returncode == 2
     assert "holds a run of another config" in done.stderr
-    assert "max_tokens (was 12, is 13)" in done.stderr
+    assert "max_tokens (was 10, is 13)" in done.stderr
     assert "protocol (was 'quick', is 'qualitative-v1')" in done.stderr
     assert "engine.threads (was 1, is 2)" in done.stderr
     done = speed_bench("run", *SMALL, "--out", folder, check=False)

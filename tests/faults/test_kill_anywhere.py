@@ -9,7 +9,7 @@ from command import engine_pids, kill, outcome, speed_bench, start, wait_until
 
 from speed_bench.runner.journal import read_records
 
-SMALL = ("--categories", "qa,math,stem", "--limit-per-category", 3, "--max-tokens", 16)
+SMALL = ("--categories", "qa,math,stem", "--limit-per-category", 2, "--max-tokens", 16)
 NUM_KILLS = 20
 
 
