@@ -26,6 +26,7 @@ def reconcile(run: RunRecords) -> Reconciliation:
     if all(turn.counts is None for turn in run.turns):
         return _undecided(ours, _UNKNOWN, "no turn has acceptance counts")
 
+    asked = [failure.id for failure in run.failures if failure.stage == "request"]
     per_turn = [turn.engine_counts for turn in run.turns]
     if all(counts is not None for counts in per_turn):
         engine = _sum(_counts(counts) for counts in per_turn)
@@ -34,7 +35,6 @@ def reconcile(run: RunRecords) -> Reconciliation:
         lifetimes = [_lifetime(segment) for segment in run.segments]
         engine = _sum(lifetimes)
         difference = None
-        asked = [failure.id for failure in run.failures if failure.stage == "request"]
         if asked:
             return _undecided(ours, engine, f"turn {asked[0]} failed; what it drafted is in the engine's counters")
         unread = [segment.index for segment, counts in zip(run.segments, lifetimes, strict=True) if counts == _UNKNOWN]
@@ -50,6 +50,8 @@ def reconcile(run: RunRecords) -> Reconciliation:
         pairs = (f"{name} {getattr(ours, name)}, {getattr(engine, name)} by the engine" for name in unequal)
         difference = "; ".join(pairs)
     reason = difference
+    if reason is None and asked:
+        reason = f"{len(asked)} failed turn(s) are left out on both sides, the first is {asked[0]}"
     if reason is None and (ours.verify_steps is None or engine.verify_steps is None):
         side = "some turns" if ours.verify_steps is None else "the engine"
         reason = f"verify_steps is not known to {side}; drafted and accepted are compared"

@@ -181,5 +181,5 @@ class Scores(_Model):
     """Finished turns."""
     num_failures: int
     failures: dict[str, int]
-    """How many turns failed, by stage and error."""
+    """How many turns failed, by stage and error, numbers and ids in it left out."""
     num_planned: int

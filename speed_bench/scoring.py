@@ -4,6 +4,7 @@ What a number means is said in `acceptance` and `serving`, how its interval is d
 what may be timed in `timing`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +20,12 @@ from speed_bench.reconciliation import reconcile
 from speed_bench.scores import Acceptance, Bootstrap, Cell, GroupScores, Scores
 from speed_bench.statistics import FloatArray, category_mean, category_weights, interval, resample_ratios
 from speed_bench.timing import busy_tps, mean_user_tps, overlap, serving_scores, whole_segments
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import Failure, RunRecords, TurnRecord
 
 __all__ = ["Scores", "score"]
 
+_PARTICULAR = re.compile(r"[0-9a-f]{32}/\d+|(?<!HTTP )(?<!\d)\d+")
+_KIND_LENGTH = 160
 _Metric = Callable[[Tally], float]
 _Sums = tuple[FloatArray, FloatArray]
 
@@ -45,8 +48,9 @@ def score(
     conversations = _conversations(run.turns)
     if all(conversation.tally.num_steps == 0 for conversation in conversations):
         num_turns, num_failures = len(run.turns), len(run.failures)
+        why = f"; {run.failures[0].stage}: {run.failures[0].error}" if run.failures else ""
         raise UndefinedMetric(
-            f"nothing to score: no decode step in {num_turns} finished and {num_failures} failed turns"
+            f"nothing to score: no decode step in {num_turns} finished and {num_failures} failed turns{why}"
         )
     bootstrap = Bootstrap(confidence_level=confidence_level, resamples=resamples, seed=seed)
     timed = [turn for segment in whole_segments(run) for turn in segment]
@@ -75,7 +79,7 @@ def score(
         num_conversations=len(conversations),
         num_turns=len(run.turns),
         num_failures=len(run.failures),
-        failures=dict(Counter(f"{failure.stage}: {failure.error}" for failure in run.failures).most_common()),
+        failures=dict(Counter(map(_kind, run.failures)).most_common()),
         num_planned=run.num_planned,
     )
 
@@ -88,6 +92,11 @@ class _Conversation:
     turns: tuple[TurnRecord, ...]
     tallies: tuple[Tally, ...]
     tally: Tally
+
+
+def _kind(failure: Failure) -> str:
+    """Stage and error, without the numbers and ids that make every failure one of its kind."""
+    return f"{failure.stage}: {_PARTICULAR.sub('…', failure.error)}"[:_KIND_LENGTH]
 
 
 def _in_order(run: RunRecords) -> RunRecords:

@@ -76,7 +76,11 @@ class LiveEngine:
             name = self.tokenizer.name_unnamed
             return read_turn(self.dialect, request, asked, exchange, name_unnamed=name, engine_counts=spent)
 
-        return await self.run_in_parser(read)
+        try:
+            return await self.run_in_parser(read)
+        except RequestFailed:
+            self.reads_counters = False
+            raise
 
     async def run_in_parser(self, work: Callable[[], T]) -> T:
         """Do something off the event loop, after what was handed over before."""

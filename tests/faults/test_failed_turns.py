@@ -25,7 +25,7 @@ from speed_bench.config import RunConfig, resolve
 from speed_bench.data.editions import load, select
 from speed_bench.engines import llama_cpp, server
 from speed_bench.engines.server import Launch, free_port
-from speed_bench.errors import EngineError, TokenError
+from speed_bench.errors import EngineError, TokenError, UndefinedMetric
 from speed_bench.models import resolve_gguf
 from speed_bench.runner import benchmark, segment
 from speed_bench.runner.conversation import messages
@@ -276,6 +276,16 @@ def test_a_run_of_which_every_turn_failed_still_ends_in_order(bench: Bench) -> N
     records = bench.run(fail=dict.fromkeys(range(1, 5), "http500"))
     assert (len(records.turns), len(records.failures)) == (0, 5)
     assert records.segments[-1].whole
+    with pytest.raises(UndefinedMetric, match=r"0 finished and 5 failed turns; request: .*HTTP 500"):
+        score(records)
+
+
+def test_what_was_compared_before_the_last_request_failed_stays_compared(bench: Bench, names: dict[str, str]) -> None:
+    records = bench.run(fail={5: "reset"})
+    assert failed(records, names) == {"qa/1": "request"}
+    found = score(records).reconciliation
+    assert found.equal is True
+    assert "1 failed turn(s) are left out on both sides" in found.reason
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
