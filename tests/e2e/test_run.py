@@ -124,7 +124,7 @@ def test_the_terminal_shows_the_table_and_where_the_run_lies(folder: Path) -> No
         "Output",
         "User",
         "overall",
-        "roleplay",
+        "multilingual",
         "speed-up over",
     ):
         assert word in shown
