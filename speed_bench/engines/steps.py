@@ -27,7 +27,9 @@ def steps_from_marks(
     """The decode steps of a turn and how sure its last one is, from marks (origin `engine`).
 
     `chunks` are the events in order, `num_tokens` all output tokens, of which prefill emitted
-    the first `prefill_tokens`. Raises RequestFailed if the counts contradict each other.
+    the first `prefill_tokens`. Either every token has its event or no step is cut (llama.cpp never
+    cuts one): with both, a cut step and a step that no event showed could not be told apart.
+    Raises RequestFailed if the counts contradict each other.
     """
     last = next((chunk.mark for chunk in reversed(chunks) if chunk.mark), None)
     if last is None:

@@ -18,6 +18,8 @@ POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
 SMALL_MODEL_BYTES = 1_000_000_000
 FAILURES_SHOWN = 3
+WIDE = 100
+"""Columns from which the progress line has room for words."""
 NONE = "–"
 
 
@@ -46,7 +48,7 @@ def _table(scores: Scores) -> Table:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, group in scores.acceptance.categories.items():
-        table.add_row(name, *_row(group))
+        table.add_row(escape(name), *_row(group))
     table.add_section()
     table.add_row("overall", *_row(scores.acceptance.overall), style="bold")
     return table
@@ -185,7 +187,8 @@ class LiveProgress:
         speed = f"{self._tokens / elapsed_s:.0f} tokens/s" if self._tokens and elapsed_s else f"{NONE} tokens/s"
         length = f"{self._emitted / self._steps:.2f}" if self._steps else NONE
         failed = f" · [red]{self._num_failures} failed[/]" if self._num_failures else ""
-        return f"{speed} · acceptance length {length}{failed}"
+        name = "AL" if self.console.is_terminal and self.console.width < WIDE else "acceptance length"
+        return f"{speed} · {name} {length}{failed}"
 
     def _line(self) -> None:
         self.console.print(f"{self._arm}: {self._num_done}/{self._num_turns} turns · {self._state()}", highlight=False)
