@@ -63,7 +63,7 @@ def _config_options(command: F) -> F:
     return command
 
 
-@cli.command(epilog=RUN_EXAMPLES)
+@cli.command(short_help="Measure a model with and without speculation.", epilog=RUN_EXAMPLES)
 @_config_options
 @click.option("--protocol", metavar="NAME", help="quick, qualitative-v1, qualitative-t1-v1. [default: quick]")
 @click.option("--file", type=click.Path(path_type=Path), metavar="YAML", help="Settings; flags win over it.")
@@ -104,7 +104,7 @@ def run(
     _refuse_silent_failure(scores, config.algorithm)
 
 
-@cli.command()
+@cli.command(short_help="Compute the scores of a run folder again.")
 @click.argument("run_folder", type=click.Path(path_type=Path), metavar="RUN")
 def score(run_folder: Path) -> None:
     """Compute the scores of a run folder again, from its journal alone.
@@ -122,9 +122,14 @@ def score(run_folder: Path) -> None:
     print_scores(_score(run_folder), run_folder, model, Console())
 
 
-@cli.command()
+@cli.command(short_help="List what can be measured here, and how to install it.")
 def engines() -> None:
-    """List the engines: which are installed here, which algorithms each has, how to install them."""
+    """List the engines: which are installed here, which algorithms each has, how to install them.
+
+    \b
+    Example:
+      speed-bench engines
+    """
     from rich.console import Console
     from rich.table import Table
 
