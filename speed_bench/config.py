@@ -91,7 +91,7 @@ class RunConfig(_Settings):
     """How tokens are drafted; `none` measures without speculation."""
     draft: str | None = None
     """The draft model of `--algorithm draft`, named like `model`."""
-    draft_length: int | None = Field(default=None, ge=1, le=256, validate_default=True)
+    draft_length: int | None = Field(default=None, ge=1, le=256)
     """Most tokens drafted per step; default 8 for ngram, 3 for draft."""
     edition: str = "open"
     config: str = "starter"

@@ -1,6 +1,6 @@
 """The tokenizer and the chat template that a GGUF file carries, read as llama.cpp reads them.
 
-Pure functions of the file's metadata (`speed_bench.models.read_gguf_header`); `speed_bench.tokens`
+Pure functions of the file's metadata (`speed_bench.gguf_file.read_gguf_header`); `speed_bench.tokens`
 puts them together. Neither torch nor transformers is needed.
 """
 

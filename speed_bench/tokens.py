@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from speed_bench.byte_vocabulary import ByteVocabulary
 from speed_bench.errors import TokenError
 from speed_bench.gguf_chat import build_tokenizer, chat_template, end_ids, special_texts, template_renderer
-from speed_bench.models import hub_answers, read_gguf_header
+from speed_bench.gguf_file import read_gguf_header
+from speed_bench.models import hub_answers
 
 if TYPE_CHECKING:
     import tokenizers
@@ -112,18 +113,16 @@ class ChatTokenizer:
         )
 
     @classmethod
-    def from_huggingface(
-        cls, name_or_path: str, revision: str | None = None, trust_remote_code: bool = False
-    ) -> "ChatTokenizer":
+    def from_huggingface(cls, name_or_path: str, revision: str | None = None) -> "ChatTokenizer":
         """Of a folder or a Hub repository, read by `transformers.AutoTokenizer`.
 
-        `trust_remote_code` runs Python code of the repository: only for repositories you trust.
+        Code in the repository is never run.
 
         Raises:
             TokenError: transformers is not installed, or there is no tokenizer or chat template.
         """
         offline = Path(name_or_path).is_dir() or not hub_answers(name_or_path, "tokenizer_config.json", revision)
-        tokenizer = _load_huggingface(name_or_path, revision, trust_remote_code, offline)
+        tokenizer = _load_huggingface(name_or_path, revision, offline)
         try:
             template = str(tokenizer.get_chat_template())
         except ValueError:
@@ -236,7 +235,7 @@ def _as_dict(message: Message) -> dict[str, Any]:
 # --- Hugging Face --------------------------------------------------------------------------------
 
 
-def _load_huggingface(name_or_path: str, revision: str | None, trust_remote_code: bool, offline: bool) -> Any:
+def _load_huggingface(name_or_path: str, revision: str | None, offline: bool) -> Any:
     import logging
     import sys
 
@@ -248,9 +247,9 @@ def _load_huggingface(name_or_path: str, revision: str | None, trust_remote_code
         raise TokenError("a Hugging Face tokenizer needs transformers; pip install 'transformers>=5.0'") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            name_or_path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline
+            name_or_path, revision=revision, trust_remote_code=False, local_files_only=offline
         )
-    # Files of any kind and, if trusted, code of the repository: it can fail in any way.
+    # Files of any kind: it can fail in any way.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TokenError(f"cannot load the tokenizer '{name_or_path}': {reason}") from error

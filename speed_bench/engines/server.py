@@ -108,13 +108,6 @@ class ManagedServer:
         """None while it runs."""
         return self._process.poll() if self._process else None
 
-    @property
-    def pid(self) -> int:
-        """Of the child process."""
-        if self._process is None:
-            raise EngineError(f"engine '{self.name}' has not been started")
-        return self._process.pid
-
     def stop(self) -> None:
         """End it: ask, wait, insist. Does nothing the second time."""
         process, self._process = self._process, None

@@ -16,9 +16,10 @@ from speed_bench.config import Protocol, RunConfig
 from speed_bench.data.editions import Dataset, load, select
 from speed_bench.engines import dialect
 from speed_bench.engines.http import Clock
-from speed_bench.engines.server import reclaim
+from speed_bench.engines.server import free_port, reclaim
 from speed_bench.errors import ConfigError, EngineError, RunFolderError, SpeedBenchError, unknown
-from speed_bench.models import check_gguf, resolve_gguf, sha256_of
+from speed_bench.gguf_file import check_gguf
+from speed_bench.models import resolve_gguf, sha256_of
 from speed_bench.provenance import DataFacts, Provenance, TokenizerFacts, hardware, model_facts, versions
 from speed_bench.runner.conversation import Answers, Script, check_first_turns_fit, turn_id
 from speed_bench.runner.journal import (
@@ -115,6 +116,7 @@ def prepare(config: RunConfig) -> Inputs:
         raise ConfigError(unknown("algorithm", config.algorithm, speaks.ALGORITHMS) + f" (engine {config.engine.name})")
     if speaks.installed() is None:
         raise EngineError(f"engine '{config.engine.name}' is not installed here; {speaks.INSTALL}")
+    free_port(config.engine.port)  # one that is taken is told now, not when the folder is made
     dataset = load(config.edition, config.config)
     rows = select(dataset.rows, config.categories, config.limit_per_category)
     model = resolve_gguf(config.model)

@@ -70,6 +70,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         said = refused("run", "--set", f"engine.port={port}", "--out", tmp_path / "run")
     assert f"port {port} cannot be used: address already in use" in said
     assert "--set engine.port=port" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_that_is_cut_or_another_format_is_named(tmp_path: Path) -> None:

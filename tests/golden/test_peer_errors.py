@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from records import run_of, steps_of, turn
 
 from speed_bench.acceptance import (
     acceptance_length,
@@ -17,38 +18,7 @@ from speed_bench.acceptance import (
 from speed_bench.scoring import score
 from speed_bench.serving import itl_s, output_tps, percentiles, tpot_s, tpot_total_s, user_tps
 from speed_bench.statistics import category_mean
-from speed_bench.types import RunRecords, Segment, SpecCounts, Step, TurnRecord
-
-WHOLE = Segment(0, "2025-01-01T00:00:00Z", None, None, wall_s=1.0, whole=True)
-
-
-def turn(name: str, category: str, accepted: list[int], *, step_s: float = 1.0, at_s: float = 0.0) -> TurnRecord:
-    steps = tuple(Step(3, right, right + 1) for right in accepted)
-    num_tokens = sum(step.emitted for step in steps)
-    first = (at_s + 1.0, 1)
-    arrivals = (first, *((first[0] + step_s * number, step.emitted) for number, step in enumerate(steps, 1)))
-    counts = SpecCounts(3 * len(steps), sum(accepted), len(steps), len(steps), steps, "engine", aligned=True)
-    return TurnRecord(
-        id=name,
-        category=category,
-        seed=0,
-        segment=0,
-        slot=0,
-        prompt_len=1,
-        prompt_sha256=name,
-        output_ids=tuple(range(num_tokens + 1)),
-        prefill_tokens=1,
-        sent_at_s=at_s,
-        arrivals=arrivals,
-        finished_at_s=arrivals[-1][0],
-        finish_reason="stop",
-        last_step="complete",
-        counts=counts,
-    )
-
-
-def run_of(*turns: TurnRecord) -> RunRecords:
-    return RunRecords(turns, (), (WHOLE,), len(turns))
+from speed_bench.types import Step
 
 
 def test_conditional_rates_are_not_taken_over_the_lengths_that_happen_to_occur():
@@ -69,7 +39,7 @@ def test_a_chunk_without_tokens_is_not_a_decode_step():
 
 
 def test_what_prefill_emitted_is_not_a_decode_step():
-    run = run_of(turn("a/0", "math", [3, 3]))
+    run = run_of(turn("a/0", steps_of(3, 3), category="math"))
     overall = score(run).acceptance.overall
     assert overall.num_steps == 2
     assert overall.acceptance_length_pooled.value == 4.0
@@ -98,30 +68,44 @@ def test_every_arrival_keeps_its_own_time_stamp():
 
 
 def test_percentiles_are_numbers_in_the_file():
-    serving = json.loads(score(run_of(turn("a/0", "math", [3, 1]))).model_dump_json())["serving"]
+    scores = json.loads(score(run_of(turn("a/0", steps_of(3, 1)))).model_dump_json())
+    serving = scores["serving"]
     assert all(isinstance(serving["itl_s"][rank], float) for rank in ("p50", "p90", "p95", "p99"))
 
 
 def test_acceptance_of_a_category_is_that_of_its_own_turns():
-    categories = score(run_of(turn("a/0", "coding", [3, 3]), turn("b/0", "qa", [0, 0]))).acceptance.categories
+    categories = score(
+        run_of(
+            turn("a/0", steps_of(3, 3), category="coding"),
+            turn("b/0", steps_of(0, 0), category="qa"),
+        )
+    ).acceptance.categories
     assert categories["coding"].acceptance_length.value == 4.0
     assert categories["qa"].acceptance_length.value == 1.0
 
 
 def test_acceptance_length_is_a_ratio_of_counts_not_an_average_over_time():
-    slow, fast = turn("a/0", "qa", [0], step_s=100.0), turn("b/0", "qa", [3], step_s=0.1)
+    slow, fast = (
+        turn("a/0", steps_of(0), category="qa", step_s=100.0),
+        turn("b/0", steps_of(3), category="qa", step_s=0.1),
+    )
     assert score(run_of(slow, fast)).acceptance.overall.acceptance_length.value == 2.5
 
 
 def test_later_turns_are_part_of_their_conversation():
-    conversation = [turn("a/0", "qa", [3]), turn("a/1", "qa", [0, 0, 0], at_s=10.0)]
+    conversation = [
+        turn("a/0", steps_of(3), category="qa"),
+        turn("a/1", steps_of(0, 0, 0), category="qa", at_s=10.0),
+    ]
     overall = score(run_of(*conversation)).acceptance.overall
     assert overall.acceptance_length.value == 7 / 4
     assert (overall.num_conversations, overall.num_turns) == (1, 2)
 
 
 def test_a_category_whose_turns_had_no_step_is_not_silently_dropped():
-    categories = score(run_of(turn("a/0", "qa", [1]), turn("b/0", "math", []))).acceptance.categories
+    categories = score(
+        run_of(turn("a/0", steps_of(1), category="qa"), turn("b/0", steps_of(), category="math"))
+    ).acceptance.categories
     assert set(categories) == {"qa", "math"}
     assert categories["math"].acceptance_length.value is None
     assert categories["math"].num_turns_without_steps == 1
@@ -137,8 +121,14 @@ def test_averages_of_the_same_two_requests_differ_so_each_has_a_name():
 
 
 def test_pooling_and_averaging_can_rank_two_drafters_differently():
-    first = run_of(turn("a/0", "qa", [3]), turn("b/0", "math", [0] * 9))
-    second = run_of(turn("a/0", "qa", [1, 1]), turn("b/0", "math", [1] * 4 + [0] * 4))
+    first = run_of(
+        turn("a/0", steps_of(3), category="qa"),
+        turn("b/0", steps_of(*[0] * 9), category="math"),
+    )
+    second = run_of(
+        turn("a/0", steps_of(1, 1), category="qa"),
+        turn("b/0", steps_of(*[1] * 4, *[0] * 4), category="math"),
+    )
     one, other = (score(run).acceptance.overall for run in (first, second))
     assert one.acceptance_length.value > other.acceptance_length.value
     assert one.acceptance_length_pooled.value < other.acceptance_length_pooled.value
@@ -146,8 +136,14 @@ def test_pooling_and_averaging_can_rank_two_drafters_differently():
 
 def test_a_speed_up_is_a_ratio_of_totals_not_a_mean_of_ratios():
     """The short turn became 10 times faster, the long one not at all: in total hardly anything was won."""
-    ours = run_of(turn("a/0", "qa", [0], step_s=0.1), turn("b/0", "qa", [0] * 99, step_s=1.0, at_s=5.0))
-    theirs = run_of(turn("a/0", "qa", [0], step_s=1.0), turn("b/0", "qa", [0] * 99, step_s=1.0, at_s=5.0))
+    ours = run_of(
+        turn("a/0", steps_of(0), category="qa", step_s=0.1),
+        turn("b/0", steps_of(*[0] * 99), category="qa", step_s=1.0, at_s=5.0),
+    )
+    theirs = run_of(
+        turn("a/0", steps_of(0), category="qa", step_s=1.0),
+        turn("b/0", steps_of(*[0] * 99), category="qa", step_s=1.0, at_s=5.0),
+    )
     found = score(ours, theirs).baseline.speedup_tpot.value
     assert found == pytest.approx(100 / 99.1)
     totals = [tpot_total_s(turn.arrivals for turn in run.turns) for run in (theirs, ours)]

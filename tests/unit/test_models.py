@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from speed_bench import models
 from speed_bench.errors import ModelError
-from speed_bench.models import EMBEDDED_MODEL, check_gguf, read_gguf_header, resolve_gguf, sha256_of
+from speed_bench.gguf_file import check_gguf, read_gguf_header
+from speed_bench.models import EMBEDDED_MODEL, resolve_gguf, sha256_of
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import orjson
 import psutil
 import pytest
 
@@ -49,7 +50,7 @@ async def hangs() -> bool:
 def test_it_runs_until_it_is_stopped_and_leaves_no_pid_file(server, tmp_path: Path) -> None:
     running = server(SLEEP)
     asyncio.run(running.wait_ready(yes, 5))
-    pid = running.pid
+    pid = orjson.loads((tmp_path / "toy.pid").read_bytes())["pid"]
     assert psutil.pid_exists(pid)
     running.stop()
     running.stop()
@@ -62,7 +63,7 @@ def test_one_that_ignores_the_request_is_made_to_end(server, tmp_path: Path, mon
     running = server(STUBBORN)
     while "up" not in (tmp_path / "toy.log").read_text():
         time.sleep(0.01)
-    pid = running.pid
+    pid = orjson.loads((tmp_path / "toy.pid").read_bytes())["pid"]
     running.stop()
     assert not psutil.pid_exists(pid)
 

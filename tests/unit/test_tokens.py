@@ -19,7 +19,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from speed_bench.errors import ModelError, TokenError
 from speed_bench.gguf_chat import build_tokenizer, end_ids, template_renderer
-from speed_bench.models import read_gguf_header, resolve_gguf
+from speed_bench.gguf_file import read_gguf_header
+from speed_bench.models import resolve_gguf
 from speed_bench.tokens import PROBES, ChatTokenizer, check_parity, prompt_sha256
 
 SERVER = """
