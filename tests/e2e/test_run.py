@@ -139,6 +139,10 @@ def test_warm_up_is_done_and_never_recorded(folder: Path, records: RunRecords) -
     assert all(turn.category != "warm-up" for turn in records.turns)
 
 
+def test_the_engine_has_as_many_threads_as_the_config_says(folder: Path) -> None:
+    assert "n_threads = 1" in (folder / "engine-0.log").read_text("utf-8", "replace")
+
+
 def test_no_engine_is_left_behind(folder: Path) -> None:
     assert engine_pids(folder) == []
     assert not (folder / "engine.pid").exists()

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 from command import SPEED_BENCH, engine_pids, kill, num_lines, outcome, speed_bench, start, wait_until
 
@@ -50,7 +51,11 @@ def test_a_killed_runner_takes_its_engine_along_and_is_resumed(tmp_path: Path, w
     wait_until(lambda: not engine_pids(folder))
     kept = {turn.id for turn in read_records(folder).turns}
     assert len(kept) >= 2
+    survivor = subprocess.Popen(["sleep", "60"])  # as if the engine had outlived its runner
+    identity = {"pid": survivor.pid, "created_s": psutil.Process(survivor.pid).create_time()}
+    (folder / "engine.pid").write_bytes(orjson.dumps(identity))
     finish(folder)
+    assert survivor.wait(5) == -signal.SIGKILL
     assert outcome(folder) == whole
     scores = orjson.loads((folder / "scores.json").read_bytes())
     assert scores["reconciliation"]["equal"] is True
