@@ -8,6 +8,7 @@
     ├── EngineError              the engine did not start, died, or said something that cannot be true
     │   └── RequestFailed        one request failed; recorded as a Failure, the run goes on
     ├── RunFolderError           a run folder in use, of another config, unreadable or on a full disk
+    ├── MetricInputError         a value given to a metric that cannot be; the message names request and position
     └── UndefinedMetric          a value that does not exist for this input (never 0)
 
 Anything else that escapes is a fault of ours and keeps its traceback.
@@ -49,6 +50,10 @@ class RequestFailed(EngineError):
 
 class RunFolderError(SpeedBenchError):
     """A run folder that is in use, holds another config, cannot be read or cannot be written."""
+
+
+class MetricInputError(SpeedBenchError, ValueError):
+    """A value given to a metric that cannot be: of another type, out of range, of another shape."""
 
 
 class UndefinedMetric(SpeedBenchError, ValueError):

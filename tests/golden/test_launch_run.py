@@ -8,7 +8,6 @@ for what prefill emitted.
 import pytest
 
 from speed_bench.acceptance import (
-    Tally,
     acceptance_length,
     acceptance_length_drafted,
     acceptance_length_specdec_bench,
@@ -16,10 +15,9 @@ from speed_bench.acceptance import (
     conditional_acceptance_rate,
     histogram,
     joint_acceptance_rate,
-    tally_histogram,
-    tally_turn,
 )
 from speed_bench.statistics import category_mean
+from speed_bench.tally import Tally, tally_histogram, tally_turn
 
 HISTOGRAM = {1: 57385, 2: 36968, 3: 24441, 4: 61182}
 NUM_TURNS = 1138

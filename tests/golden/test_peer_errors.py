@@ -11,13 +11,11 @@ from speed_bench.acceptance import (
     conditional_acceptance_rate,
     histogram,
     joint_acceptance_rate,
-    pool,
-    tally_histogram,
-    tally_steps,
 )
 from speed_bench.scoring import score
 from speed_bench.serving import itl_s, output_tps, percentiles, tpot_s, tpot_total_s, user_tps
 from speed_bench.statistics import category_mean
+from speed_bench.tally import pool, tally_histogram, tally_steps
 from speed_bench.types import Step
 
 

@@ -18,11 +18,9 @@ from speed_bench.acceptance import (
     draft_acceptance_rate,
     histogram,
     joint_acceptance_rate,
-    pool,
-    tally_histogram,
-    tally_steps,
 )
 from speed_bench.errors import UndefinedMetric
+from speed_bench.tally import pool, tally_histogram, tally_steps
 from speed_bench.types import LastStep, Step
 
 Turn = tuple[list[Step], LastStep]

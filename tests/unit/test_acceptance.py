@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from speed_bench.acceptance import (
-    Tally,
     acceptance_length,
     acceptance_length_drafted,
     acceptance_length_specdec_bench,
@@ -14,12 +13,9 @@ from speed_bench.acceptance import (
     expected_length,
     histogram,
     joint_acceptance_rate,
-    pool,
-    tally_histogram,
-    tally_steps,
-    tally_turn,
 )
 from speed_bench.errors import SpeedBenchError, UndefinedMetric
+from speed_bench.tally import Tally, pool, tally_histogram, tally_steps, tally_turn
 from speed_bench.types import Step
 
 PLAIN = Step(drafted=0, accepted=0, emitted=1)

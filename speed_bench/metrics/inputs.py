@@ -1,0 +1,174 @@
+"""Checks of what is given to a metric, value by value, before anything is cast.
+
+`evaluate` turns 1.5 into 1, "3" into 3 and True into 1. A number of tokens that has to be cast is a
+mistake of whoever counted it, so it is refused, in a sentence that names the request and the position.
+Both count from 0.
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from speed_bench.errors import MetricInputError, unknown
+
+T = TypeVar("T")
+
+_MOST = 2**31 - 1
+"""`evaluate` stores counts and ids as 32-bit integers."""
+
+
+def listed(name: str, values: object, what: str) -> list[Any]:
+    """`values` as a list. Raises MetricInputError for what is no list, tuple or array."""
+    if isinstance(values, np.ndarray):
+        return list(values.tolist())
+    if not isinstance(values, (list, tuple)):
+        raise MetricInputError(f"{name} is {what}, not {_shown(values)}")
+    return list(values)
+
+
+def per_turn(name: str, values: object, num: int, what: str) -> list[Any]:
+    """One value per turn. Raises MetricInputError for another number of them."""
+    found = listed(name, values, f"a list of {what}, one per turn")
+    if len(found) != num:
+        raise MetricInputError(f"{name} has {len(found)} entries for {num} turns; it takes {what}, one per turn")
+    return found
+
+
+def counts(
+    name: str, rows: object, *, least: int, what: str, position: str = "step", unnamed: bool = False
+) -> list[list[Any]]:
+    """Lists of whole numbers, one list per turn, each number at least `least`.
+
+    `unnamed` lets None stand for a number that nobody knows. Raises MetricInputError for the first
+    value that is not a whole number in range; True, 1.0 and "1" are not.
+
+    >>> counts("predictions", [[4, 0]], least=1, what="tokens emitted per decode step")
+    Traceback (most recent call last):
+        ...
+    speed_bench.errors.MetricInputError: predictions[0][1] is 0 (request 0, step 1): tokens emitted per decode \
+step are whole numbers from 1
+    """
+    turns = listed(name, rows, f"one list of {what} per turn")
+    if not turns:
+        raise MetricInputError(f"{name} is empty: it takes one list of {what} per turn")
+    checked = []
+    for request, row in enumerate(turns):
+        values = listed(f"{name}[{request}]", row, f"a list of {what}")
+        kinds = set(map(type, values)) - ({type(None)} if unnamed else set())
+        known = values if not unnamed else [value for value in values if value is not None]
+        if kinds - {int} or (known and not (least <= min(known) and max(known) <= _MOST)):
+            values = [
+                None
+                if unnamed and value is None
+                else whole(f"{name}[{request}][{at}]", value, least, what, f"request {request}, {position} {at}")
+                for at, value in enumerate(values)
+            ]
+        checked.append(values)
+    return checked
+
+
+def whole(name: str, value: object, least: int, what: str, place: str | None = None) -> int:
+    """A whole number from `least`. Raises MetricInputError for anything else, as True, 1.0 and "1" are."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= _MOST:
+        return int(value)
+    where = "" if place is None else f" ({place})"
+    raise MetricInputError(f"{name} is {_shown(value)}{where}: {what} are whole numbers from {least}")
+
+
+def same_shape(name: str, rows: Sequence[Sequence[object]], other: str, like: Sequence[Sequence[object]]) -> None:
+    """Raises MetricInputError unless both have as many turns, and as many steps in each."""
+    if len(rows) != len(like):
+        raise MetricInputError(f"{name} has {len(rows)} turns, {other} has {len(like)}")
+    for request, (row, expected) in enumerate(zip(rows, like, strict=True)):
+        if len(row) != len(expected):
+            raise MetricInputError(
+                f"{name}[{request}] has {len(row)} steps, {other}[{request}] has {len(expected)} (request {request})"
+            )
+
+
+def moment(name: str, value: object, request: int) -> float:
+    """A time in seconds: a finite number. Raises MetricInputError for anything else."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise MetricInputError(f"{name} is {_shown(value)} (request {request}): a time is a number of seconds")
+    if not math.isfinite(value):
+        raise MetricInputError(f"{name} is {value} (request {request}): a time is a finite number of seconds")
+    return float(value)
+
+
+def arrivals(name: str, rows: object) -> list[list[tuple[float, int]]]:
+    """Arrivals [time in seconds, tokens] of each request, in the order of time.
+
+    Raises MetricInputError for a pair that is none, a time that is no finite number or goes backwards,
+    and tokens that are not a whole number from 1: what brought no token is no arrival.
+    """
+    what = "arrivals [time_s, num_tokens]"
+    requests = listed(name, rows, f"one list of {what} per request")
+    if not requests:
+        raise MetricInputError(f"{name} is empty: it takes one list of {what} per request")
+    return [_arrivals(f"{name}[{request}]", request, row, what) for request, row in enumerate(requests)]
+
+
+def _arrivals(name: str, request: int, row: object, what: str) -> list[tuple[float, int]]:
+    pairs: list[tuple[float, int]] = []
+    for at, pair in enumerate(listed(name, row, f"a list of {what}")):
+        both = listed(f"{name}[{at}]", pair, "a pair [time_s, num_tokens]")
+        if len(both) != 2:
+            raise MetricInputError(
+                f"{name}[{at}] has {len(both)} values (request {request}): it is [time_s, num_tokens]"
+            )
+        time_s = moment(f"{name}[{at}][0]", both[0], request)
+        num = whole(f"{name}[{at}][1]", both[1], 1, "tokens of an arrival", f"request {request}, arrival {at}")
+        if pairs and time_s < pairs[-1][0]:
+            raise MetricInputError(
+                f"{name}[{at}] is at {time_s} s, before the arrival at {pairs[-1][0]} s (request {request})"
+            )
+        pairs.append((time_s, num))
+    return pairs
+
+
+def names(name: str, values: object, num: int) -> list[str]:
+    """One name per turn. Raises MetricInputError for one that is empty or no string."""
+    found = per_turn(name, values, num, "names")
+    for request, value in enumerate(found):
+        if not isinstance(value, str) or not value.strip():
+            raise MetricInputError(f"{name}[{request}] is {_shown(value)} (request {request}): it is a name, a string")
+    return found
+
+
+def ids(name: str, values: object, num: int) -> list[Hashable]:
+    """One id per turn: a string or a whole number. Raises MetricInputError for anything else."""
+    found = per_turn(name, values, num, "ids")
+    for request, value in enumerate(found):
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+            raise MetricInputError(
+                f"{name}[{request}] is {_shown(value)} (request {request}): an id is a string or a whole number"
+            )
+    return found
+
+
+def choice(name: str, value: T, known: Iterable[T]) -> T:
+    """One of `known`. Raises MetricInputError that names the nearest."""
+    options = list(known)
+    if not isinstance(value, str) or value not in options:
+        raise MetricInputError(unknown(name, value, map(str, options), plural="it is one of"))
+    return value
+
+
+def level(value: object) -> float | None:
+    """A confidence level between 0 and 1, or None. Raises MetricInputError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (float, np.floating)) or not 0 < value < 1:
+        raise MetricInputError(
+            f"confidence_level is {_shown(value)}: it is a number between 0 and 1, such as 0.95, or None"
+        )
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    """A value as an error names it: short, with its type where that is what is wrong."""
+    text = repr(value)
+    short = text if len(text) <= 40 else text[:37] + "…"
+    return short if type(value) is int or value is None else f"{short}, a {type(value).__name__}"
