@@ -6,37 +6,53 @@ uninterrupted load, they are refused. That both had the same sampling, protocol 
 caller to see to: it stands in the run folder, not in the records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import numpy as np
 
+from speed_bench.acceptance import acceptance_length
 from speed_bench.errors import UndefinedMetric
-from speed_bench.scores import Bootstrap, Cell, Comparison
+from speed_bench.scores import Bootstrap, Cell, Comparison, Difference
 from speed_bench.serving import decode_span, tpot_total_s
-from speed_bench.statistics import FloatArray, interval, resample_ratios
-from speed_bench.timing import run_output_tps, whole_segments
+from speed_bench.statistics import FloatArray, category_mean, category_weights, interval, p_value, resample_ratios
+from speed_bench.tally import pool, tally_record
+from speed_bench.timing import busy_s, run_output_tps, whole_segments
 from speed_bench.types import RunRecords, TurnRecord
 
-_Turns = Mapping[tuple[str, int], TurnRecord]
+_Pairs = Sequence[tuple[TurnRecord, TurnRecord]]
+"""Turns of the run with the same turn of the baseline."""
 
 
-def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap) -> Comparison:
+def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) -> Comparison:
     """The run against the baseline. Intervals are drawn over conversations, both sides together."""
     ours = {(turn.id, turn.seed): turn for turn in run.turns}
     theirs = {(turn.id, turn.seed): turn for turn in baseline.turns}
     refusal = _refusal(run, baseline)
     timed = [turn.arrivals for segment in whole_segments(baseline) for turn in segment]
-    num_paired = len(_paired(ours, theirs))
+    pairs = [(ours[key], theirs[key]) for key in sorted(ours) if key in theirs]
+    same_input = [(mine, other) for mine, other in pairs if mine.prompt_sha256 == other.prompt_sha256]
     return Comparison(
-        speedup_output_tps=Cell.undefined(refusal) if refusal else _speedup_output_tps(run, baseline),
-        speedup_tpot=Cell.undefined(refusal) if refusal else _speedup_tpot(ours, theirs, bootstrap),
-        identical_share=_identical_share(_paired(ours, theirs), theirs, bootstrap),
-        paired_share=Cell.of(num_paired / len(ours), len(ours)) if ours else Cell.undefined("no turn finished"),
-        output_tps=run_output_tps(baseline),
+        speedup_output_tps=Cell.undefined(refusal) if refusal else _speedup_output_tps(run, baseline, pairs, bootstrap),
+        speedup_tpot=Cell.undefined(refusal) if refusal else _speedup_tpot(pairs, bootstrap),
+        acceptance_length_difference=_acceptance_length_difference(same_input, bootstrap),
+        identical_share=_mean_over_turns(same_input, _same_tokens, bootstrap),
+        common_prefix_tokens=_mean_over_turns(same_input, common_prefix_tokens, bootstrap),
+        paired_share=Cell.of(len(same_input) / len(ours), len(ours)) if ours else Cell.undefined("no turn finished"),
+        output_tps=run_output_tps(baseline, bootstrap),
         tpot_s=_tpot_s(timed),
         num_turns=len(baseline.turns),
         num_failures=len(baseline.failures),
     )
+
+
+def common_prefix_tokens(mine: TurnRecord, other: TurnRecord) -> int:
+    """How many output ids of two turns agree before the first that differs, or before one of them ends.
+
+    A token that one engine did not name is taken as the same: a difference is only one that was seen.
+    """
+    pairs = zip(mine.output_ids, other.output_ids, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1] or None in pair, pairs))
 
 
 def _refusal(run: RunRecords, baseline: RunRecords) -> str | None:
@@ -52,58 +68,90 @@ def _refusal(run: RunRecords, baseline: RunRecords) -> str | None:
     return None
 
 
-def _speedup_output_tps(run: RunRecords, baseline: RunRecords) -> Cell:
-    """Output TPS of the run / output TPS of the baseline."""
-    ours, theirs = run_output_tps(run), run_output_tps(baseline)
+def _speedup_output_tps(run: RunRecords, baseline: RunRecords, pairs: _Pairs, bootstrap: Bootstrap | None) -> Cell:
+    """Output TPS of the run / output TPS of the baseline; its interval as that of `run_output_tps`."""
+    ours, theirs = run_output_tps(run, None), run_output_tps(baseline, None)
     if ours.value is None or theirs.value is None:
         return Cell.undefined(ours.reason or theirs.reason or "")
-    return Cell.of(ours.value / theirs.value, ours.n)
+    mine, other = (
+        np.array([(turn.num_output_tokens, busy_s([turn])) for turn in side]) for side in zip(*pairs, strict=True)
+    )
+    return _ratio_of_ratios(ours.value / theirs.value, pairs, mine, other, bootstrap)
 
 
-def _speedup_tpot(ours: _Turns, theirs: _Turns, bootstrap: Bootstrap) -> Cell:
+def _speedup_tpot(pairs: _Pairs, bootstrap: Bootstrap | None) -> Cell:
     """Total decode time per token of the baseline / that of the run; a slower run is below 1."""
-    keys = sorted(ours)
     try:
-        value_s = tpot_total_s(ours[key].arrivals for key in keys)
-        baseline_s = tpot_total_s(theirs[key].arrivals for key in keys)
+        value_s, baseline_s = (tpot_total_s(turn.arrivals for turn in side) for side in zip(*pairs, strict=True))
     except UndefinedMetric:
         return Cell.undefined("no turn has a second arrival")
     if not value_s or not baseline_s:
         return Cell.undefined("decoding took no time")
-    ours_spans, theirs_spans = (
-        np.array([decode_span(turns[key].arrivals) for key in keys]) for turns in (ours, theirs)
-    )
-    draws, num = _resample(
-        [ours[key] for key in keys],
-        np.column_stack((theirs_spans[:, 0], ours_spans[:, 1])),
-        np.column_stack((theirs_spans[:, 1], ours_spans[:, 0])),
-        bootstrap,
-    )
-    level = bootstrap.confidence_level
-    bounds = interval(draws.prod(axis=1), num_conversations=num, confidence_level=level)
-    return Cell.of(baseline_s / value_s, len(keys), bounds)
+    mine, other = (np.array([decode_span(turn.arrivals)[::-1] for turn in side]) for side in zip(*pairs, strict=True))
+    return _ratio_of_ratios(baseline_s / value_s, pairs, mine, other, bootstrap)
 
 
-def _paired(ours: _Turns, theirs: _Turns) -> list[TurnRecord]:
-    """Our turns that had the same input in the baseline."""
-    return [ours[key] for key in sorted(ours) if key in theirs and ours[key].prompt_sha256 == theirs[key].prompt_sha256]
+def _ratio_of_ratios(
+    value: float, pairs: _Pairs, mine: FloatArray, other: FloatArray, bootstrap: Bootstrap | None
+) -> Cell:
+    """A ratio of two rates, with the interval of (Σ tokens / Σ time of ours) / (the same of theirs), in proportion.
 
-
-def _identical_share(paired: Sequence[TurnRecord], theirs: _Turns, bootstrap: Bootstrap) -> Cell:
-    """A token that one engine did not name is taken as the same: a difference is only one that was seen."""
-    if not paired:
-        return Cell.undefined("no turn had the same input in both runs")
-    same = np.array([[float(_same_tokens(turn, theirs[turn.id, turn.seed]))] for turn in paired])
-    draws, num = _resample(paired, same, np.ones_like(same), bootstrap)
-    level = bootstrap.confidence_level
+    `mine` and `other` are (turns, 2): tokens and seconds.
+    """
+    if bootstrap is None:
+        return Cell.of(value, len(pairs))
+    above, below = np.column_stack((mine[:, 0], other[:, 1])), np.column_stack((mine[:, 1], other[:, 0]))
+    draws, num = _resample(pairs, above, below, bootstrap)
+    scaled = draws.prod(axis=1) * (value * below.sum(axis=0).prod() / above.sum(axis=0).prod())
     return Cell.of(
-        float(same.mean()), len(paired), interval(draws[:, 0], num_conversations=num, confidence_level=level)
+        value, len(pairs), interval(scaled, num_conversations=num, confidence_level=bootstrap.confidence_level)
     )
+
+
+def _acceptance_length_difference(pairs: _Pairs, bootstrap: Bootstrap | None) -> Difference:
+    """Of the conversations that have decode steps on both sides. Its n is their number."""
+    grouped: dict[tuple[str, str], list[tuple[TurnRecord, TurnRecord]]] = {}
+    for mine, other in pairs:
+        grouped.setdefault((mine.category, mine.question_id), []).append((mine, other))
+    differences: dict[tuple[str, str], float] = {}
+    try:
+        for name, members in grouped.items():
+            sides = [pool(map(tally_record, side)) for side in zip(*members, strict=True)]
+            if all(side.num_steps != 0 for side in sides):
+                differences[name] = acceptance_length(sides[0]) - acceptance_length(sides[1])
+    except UndefinedMetric as error:
+        return Difference.undefined(str(error).partition(": ")[2])
+    if not differences:
+        return Difference.undefined("no conversation has decode steps and the same input in both runs")
+    names = sorted(differences)
+    values, categories = np.array([differences[name] for name in names]), [category for category, _ in names]
+    mean = category_mean(values, categories)
+    if bootstrap is None:
+        return Difference.of(mean, len(names))
+    weighted = (values * category_weights(categories))[:, None]
+    draws = resample_ratios(
+        weighted, np.ones_like(weighted), categories, resamples=bootstrap.resamples, seed=bootstrap.seed
+    )[:, 0]
+    bounds = interval(draws, num_conversations=len(names), confidence_level=bootstrap.confidence_level)
+    found = Difference.of(mean, len(names), bounds)
+    return found if bounds is None else found.model_copy(update={"p_value": p_value(draws)})
+
+
+def _mean_over_turns(
+    pairs: _Pairs, value_of: Callable[[TurnRecord, TurnRecord], float], bootstrap: Bootstrap | None
+) -> Cell:
+    if not pairs:
+        return Cell.undefined("no turn had the same input in both runs")
+    values = np.array([[float(value_of(mine, other))] for mine, other in pairs])
+    if bootstrap is None:
+        return Cell.of(float(values.mean()), len(pairs))
+    draws, num = _resample(pairs, values, np.ones_like(values), bootstrap)
+    bounds = interval(draws[:, 0], num_conversations=num, confidence_level=bootstrap.confidence_level)
+    return Cell.of(float(values.mean()), len(pairs), bounds)
 
 
 def _same_tokens(mine: TurnRecord, other: TurnRecord) -> bool:
-    pairs = zip(mine.output_ids, other.output_ids, strict=False)
-    return len(mine.output_ids) == len(other.output_ids) and all(a == b or None in (a, b) for a, b in pairs)
+    return len(mine.output_ids) == len(other.output_ids) == common_prefix_tokens(mine, other)
 
 
 def _tpot_s(turns: Sequence[Sequence[tuple[float, int]]]) -> Cell:
@@ -114,9 +162,10 @@ def _tpot_s(turns: Sequence[Sequence[tuple[float, int]]]) -> Cell:
 
 
 def _resample(
-    turns: Sequence[TurnRecord], numerators: FloatArray, denominators: FloatArray, bootstrap: Bootstrap
+    pairs: _Pairs, numerators: FloatArray, denominators: FloatArray, bootstrap: Bootstrap
 ) -> tuple[FloatArray, int]:
     """Ratios of sums over turns, drawn by conversation, and the number of conversations."""
+    turns = [mine for mine, _ in pairs]
     names = sorted({(turn.category, turn.question_id) for turn in turns})
     row_of = {name: row for row, name in enumerate(names)}
     rows = [row_of[turn.category, turn.question_id] for turn in turns]

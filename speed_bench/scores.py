@@ -42,10 +42,20 @@ class Cell(_Model):
         return cls(value=None, n=0, reason=reason)
 
 
+class Difference(Cell):
+    """A mean of paired differences."""
+
+    p_value: float | None = None
+    """Two-sided, of no difference; null where there is no interval."""
+
+
 class Distribution(_Model):
     """The mean of observations and their percentiles, in the unit that the name ends with."""
 
     value: float | None
+    low: float | None = None
+    """Bounds of the interval of the mean, over conversations; null below 8 of them."""
+    high: float | None = None
     p50: float | None = None
     p90: float | None = None
     p95: float | None = None
@@ -104,10 +114,14 @@ class Serving(_Model):
     """Speed, from the turns of whole segments only: an engine that was killed is not timed."""
 
     output_tps: Cell
+    """Its interval takes the span to grow as the time that requests take: that of a closed loop."""
+    steady_output_tps: Cell
+    """While all streams are busy; null where that is shorter than 10 s or two turns a stream."""
     user_tps: Distribution
     ttft_s: Distribution
     itl_s: Distribution
     tpot_s: Distribution
+    e2e_s: Distribution
     step_gap_s: Distribution
     num_turns: int
     """Finished turns in whole segments."""
@@ -128,8 +142,13 @@ class Comparison(_Model):
     """Output TPS / output TPS of the baseline: a ratio of totals, the headline."""
     speedup_tpot: Cell
     """Decode time per token of the baseline, in total, / that of the run."""
+    acceptance_length_difference: Difference
+    """Acceptance length − the baseline's, by conversation, over the turns with the same prompt in both:
+    mean of the conversations of a category, then of the categories."""
     identical_share: Cell
     """Of the turns with the same prompt in both, those with the same output ids."""
+    common_prefix_tokens: Cell
+    """Of the same turns, how many output ids agree before the first that differs: mean over turns."""
     paired_share: Cell
     """Of the run's finished turns, those with the same prompt in the baseline."""
     output_tps: Cell

@@ -57,7 +57,7 @@ def score(
     }
     for conversation in conversations:
         categories[conversation.category].append(conversation)
-    serving = serving_scores(run)
+    serving = serving_scores(run, bootstrap)
     overall = grouping.scores(conversations, len(run.failures)).model_copy(update={"output_tps": serving.output_tps})
     if lost := [name for name, members in categories.items() if not members]:
         undefined = Cell.undefined(f"no turn of {', '.join(lost)} finished")

@@ -6,7 +6,7 @@ tokens is no arrival. A value that one turn cannot have, such as the pace of a o
 None; a value over no turns at all raises UndefinedMetric.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -18,6 +18,11 @@ Arrivals = Sequence[tuple[float, int]]
 FloatArray = npt.NDArray[np.float64]
 
 PERCENTILES = (50, 90, 95, 99)
+
+MIN_STEADY_S = 10.0
+"""A shorter steady span would be ruled by the steps that happen to fall in it."""
+
+SLO_TERMS = ("ttft_s", "tpot_s", "e2e_s")
 
 
 def output_tps(*segments: Iterable[tuple[float, Arrivals]]) -> float:
@@ -42,6 +47,79 @@ def output_tps(*segments: Iterable[tuple[float, Arrivals]]) -> float:
     return num_tokens / span_s
 
 
+def steady_span(turns: Iterable[tuple[int, float, Arrivals]]) -> tuple[float, float] | None:
+    """The span of a closed loop in which all its streams are busy: (start, end) in seconds.
+
+    From the first token of the last of the C initial streams until the first stream finds no next turn.
+    Takes the finished turns of a segment as (stream, start of the request, arrivals); C is the number of
+    streams. None where it is shorter than 10 s, holds the end of fewer than 2C turns, or a stream brought
+    no token.
+
+    >>> turns = [(0, 0.0, [(2.0, 1), (9.0, 8)]), (1, 0.0, [(1.0, 1), (8.0, 8)])]
+    >>> steady_span(turns + [(0, 9.0, [(20.0, 9)]), (1, 8.0, [(21.0, 9)]), (1, 21.0, [(22.0, 1)])])
+    >>> steady_span(turns + [(0, 9.0, [(20.0, 9)]), (1, 8.0, [(19.0, 9)]), (1, 19.0, [(22.0, 1)])])
+    (2.0, 20.0)
+    """
+    streams: dict[int, list[tuple[float, Arrivals]]] = {}
+    for stream, start_s, arrivals in turns:
+        streams.setdefault(stream, []).append((start_s, arrivals))
+    ordered = [sorted(members, key=itemgetter(0)) for members in streams.values()]
+    firsts = [_first(members[0][1]) for members in ordered]
+    lasts = [_first(reversed(members[-1][1])) for members in ordered]
+    if not ordered or None in firsts or None in lasts:
+        return None
+    start = max(first[0] for first in firsts if first)
+    end = min(last[0] for last in lasts if last)
+    ends = (_first(reversed(arrivals)) for members in ordered for _, arrivals in members)
+    num_ended = sum(start < last[0] <= end for last in ends if last)
+    return (start, end) if end - start >= MIN_STEADY_S and num_ended >= 2 * len(ordered) else None
+
+
+def steady_output_tps(*segments: Iterable[tuple[int, float, Arrivals]]) -> float | None:
+    """Output TPS in the steady span: tokens that arrived after its start, until its end, / its length.
+
+    In tokens per second, without the filling and the emptying of the load that `output_tps` contains.
+    Several segments: the tokens of their spans over the sum of them. None where no segment has one.
+    """
+    num_tokens, steady_s = 0, 0.0
+    for segment in segments:
+        turns = list(segment)
+        if span := steady_span(turns):
+            start, end = span
+            num_tokens += sum(num for _, _, arrivals in turns for at, num in arrivals if start < at <= end)
+            steady_s += end - start
+    return num_tokens / steady_s if steady_s else None
+
+
+def meets(slo: Mapping[str, float], start_s: float, arrivals: Arrivals) -> bool:
+    """Whether a request kept every limit of `slo`: at most so many seconds of TTFT, TPOT and end to end.
+
+    A request without a token kept none. One with a single arrival has no TPOT, so it broke no limit on it.
+
+    >>> meets({"ttft_s": 0.5, "tpot_s": 0.05}, 0.0, [(0.4, 1), (0.6, 2)])
+    False
+    """
+    times = {"ttft_s": ttft_s(start_s, arrivals), "tpot_s": tpot_s(arrivals), "e2e_s": e2e_s(start_s, arrivals)}
+    values = ((times[name], limit) for name, limit in slo.items())
+    return times["ttft_s"] is not None and all(value is None or value <= limit for value, limit in values)
+
+
+def goodput_rps(turns: Iterable[tuple[float, Arrivals]], slo: Mapping[str, float]) -> float:
+    """Requests that kept the SLO / (last token − first request start), in requests per second.
+
+    The span is that of `output_tps`, over all finished requests. Raises UndefinedMetric where no time passed.
+
+    >>> goodput_rps([(0.0, [(0.5, 1), (1.0, 3)]), (0.0, [(2.0, 4)])], {"ttft_s": 1.0})
+    0.5
+    """
+    every = list(turns)
+    ends = [last[0] for last in (_first(reversed(arrivals)) for _, arrivals in every) if last]
+    span_s = max(ends) - min(start_s for start_s, _ in every) if ends else 0.0
+    if not span_s > 0:
+        raise UndefinedMetric("goodput: no token arrived after its request")
+    return sum(meets(slo, start_s, arrivals) for start_s, arrivals in every) / span_s
+
+
 def ttft_s(start_s: float, arrivals: Arrivals) -> float | None:
     """First content token − write of the request (closed loop) or − scheduled time (open loop).
 
@@ -52,6 +130,16 @@ def ttft_s(start_s: float, arrivals: Arrivals) -> float | None:
     """
     first = _first(arrivals)
     return first[0] - start_s if first else None
+
+
+def e2e_s(start_s: float, arrivals: Arrivals) -> float | None:
+    """Last token − start of the request, in seconds: how long the whole answer took. None without a token.
+
+    >>> e2e_s(1.0, [(1.25, 1), (1.5, 4)])
+    0.5
+    """
+    last = _first(reversed(arrivals))
+    return last[0] - start_s if last else None
 
 
 def step_gap_s(arrivals: Arrivals) -> FloatArray:

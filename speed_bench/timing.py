@@ -4,7 +4,7 @@ Only turns of whole segments are timed: an engine that was killed, or taken up a
 serving under the stated load all the time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +12,18 @@ import numpy.typing as npt
 
 from speed_bench.errors import UndefinedMetric
 from speed_bench.scores import Bootstrap, Cell, Distribution, Serving
-from speed_bench.serving import itl_s, output_tps, percentiles, step_gap_s, tpot_s, ttft_s, user_tps
+from speed_bench.serving import (
+    MIN_STEADY_S,
+    e2e_s,
+    itl_s,
+    output_tps,
+    percentiles,
+    steady_output_tps,
+    step_gap_s,
+    tpot_s,
+    ttft_s,
+    user_tps,
+)
 from speed_bench.statistics import interval, resample_ratios
 from speed_bench.types import RunRecords, TurnRecord
 
@@ -39,29 +50,55 @@ def overlap(turns: Iterable[TurnRecord]) -> bool:
     )
 
 
-def run_output_tps(run: RunRecords) -> Cell:
-    """Output TPS over the whole segments; it has no interval, since a run has one such span."""
+def by_conversation(turns: Iterable[TurnRecord]) -> list[list[TurnRecord]]:
+    """The turns of each conversation, sorted by category and name."""
+    grouped: dict[tuple[str, str], list[TurnRecord]] = {}
+    for turn in turns:
+        grouped.setdefault((turn.category, turn.question_id), []).append(turn)
+    return [grouped[name] for name in sorted(grouped)]
+
+
+def busy_s(turns: Iterable[TurnRecord]) -> float:
+    """Summed time from each request to its last token, in seconds."""
+    return sum(e2e_s(turn.sent_at_s, turn.arrivals) or 0.0 for turn in turns)
+
+
+def run_output_tps(run: RunRecords, bootstrap: Bootstrap | None) -> Cell:
+    """Output TPS over the whole segments.
+
+    A run has one such span, so for the interval the span is taken to grow as the busy time of the
+    conversations drawn, which holds in a closed loop: its streams are always busy.
+    """
     segments = whole_segments(run)
     try:
         value = output_tps(*([(turn.sent_at_s, turn.arrivals) for turn in turns] for turns in segments))
     except UndefinedMetric:
         return Cell.undefined(_NO_TURN if any(segment.whole for segment in run.segments) else _NOT_WHOLE)
-    return Cell.of(value, sum(map(len, segments)))
+    conversations = by_conversation(turn for turns in segments for turn in turns)
+    return _with_interval(value, sum(map(len, segments)), conversations, *_tokens_and_busy_s(conversations), bootstrap)
 
 
-def serving_scores(run: RunRecords) -> Serving:
+def serving_scores(run: RunRecords, bootstrap: Bootstrap | None) -> Serving:
     """The distribution of each time over the turns of whole segments, or the reason why there is none."""
     num_whole = sum(segment.whole for segment in run.segments)
-    turns = [turn for segment in whole_segments(run) for turn in segment]
+    segments = whole_segments(run)
+    turns = [turn for segment in segments for turn in segment]
+    conversations = by_conversation(turns)
     reason = "no turn has such a value" if turns else _NO_TURN if num_whole else _NOT_WHOLE
-    arrivals = [turn.arrivals for turn in turns]
+
+    def over(values_of: Callable[[TurnRecord], npt.ArrayLike]) -> Distribution:
+        found = [_joined(map(values_of, members)) for members in conversations]
+        return _distribution(found, conversations, reason, bootstrap)
+
     return Serving(
-        output_tps=run_output_tps(run),
-        user_tps=_distribution(_defined(map(user_tps, arrivals)), reason),
-        ttft_s=_distribution(_defined(ttft_s(turn.sent_at_s, turn.arrivals) for turn in turns), reason),
-        itl_s=_distribution(_joined(map(itl_s, arrivals)), reason),
-        tpot_s=_distribution(_defined(map(tpot_s, arrivals)), reason),
-        step_gap_s=_distribution(_joined(map(step_gap_s, arrivals)), reason),
+        output_tps=run_output_tps(run, bootstrap),
+        steady_output_tps=_steady_output_tps(segments, reason),
+        user_tps=over(lambda turn: _defined([user_tps(turn.arrivals)])),
+        ttft_s=over(lambda turn: _defined([ttft_s(turn.sent_at_s, turn.arrivals)])),
+        itl_s=over(lambda turn: itl_s(turn.arrivals)),
+        tpot_s=over(lambda turn: _defined([tpot_s(turn.arrivals)])),
+        e2e_s=over(lambda turn: _defined([e2e_s(turn.sent_at_s, turn.arrivals)])),
+        step_gap_s=over(lambda turn: step_gap_s(turn.arrivals)),
         num_turns=len(turns),
         num_output_tokens=sum(turn.num_output_tokens for turn in turns),
         num_segments=len(run.segments),
@@ -79,13 +116,12 @@ def busy_tps(conversations: Sequence[Sequence[TurnRecord]], *, apart: bool, boot
         return Cell.undefined(_NO_TURN)
     if not apart:
         return Cell.undefined(_OVERLAP)
-    tokens = [float(sum(turn.num_output_tokens for turn in turns)) for turns in conversations]
-    busy_s = [sum(turn.arrivals[-1][0] - turn.sent_at_s for turn in turns if turn.arrivals) for turns in conversations]
     try:
         value = output_tps(*([(turn.sent_at_s, turn.arrivals)] for turns in conversations for turn in turns))
     except UndefinedMetric:
         return Cell.undefined("no token arrived after its request")
-    return _with_interval(value, sum(map(len, conversations)), conversations, tokens, busy_s, bootstrap)
+    num_turns = sum(map(len, conversations))
+    return _with_interval(value, num_turns, conversations, *_tokens_and_busy_s(conversations), bootstrap)
 
 
 def mean_user_tps(conversations: Sequence[Sequence[TurnRecord]], bootstrap: Bootstrap) -> Cell:
@@ -99,36 +135,61 @@ def mean_user_tps(conversations: Sequence[Sequence[TurnRecord]], bootstrap: Boot
     return _with_interval(sum(sums) / num_turns, num_turns, conversations, sums, counts, bootstrap)
 
 
+def _tokens_and_busy_s(conversations: Sequence[Sequence[TurnRecord]]) -> tuple[list[float], list[float]]:
+    tokens = [float(sum(turn.num_output_tokens for turn in turns)) for turns in conversations]
+    return tokens, [busy_s(turns) for turns in conversations]
+
+
+def _steady_output_tps(segments: Sequence[Sequence[TurnRecord]], reason: str) -> Cell:
+    value = steady_output_tps(*([(turn.slot, turn.sent_at_s, turn.arrivals) for turn in turns] for turns in segments))
+    if value is None:
+        short = f"all streams were busy together for less than {MIN_STEADY_S:g} s, or two turns each"
+        return Cell.undefined(short if segments else reason)
+    return Cell.of(value, sum(map(len, segments)))
+
+
 def _with_interval(
     value: float,
-    num_turns: int,
+    n: int,
     conversations: Sequence[Sequence[TurnRecord]],
-    numerators: list[float],
-    denominators: list[float],
-    bootstrap: Bootstrap,
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    bootstrap: Bootstrap | None,
 ) -> Cell:
+    """A value with the interval of Σ numerators / Σ denominators, in proportion where that is another ratio."""
     used = [row for row, denominator in enumerate(denominators) if denominator > 0]
+    above, below = np.array(numerators)[used], np.array(denominators)[used]
+    if bootstrap is None or not above.sum():
+        return Cell.of(value, n)
     draws = resample_ratios(
-        np.array(numerators)[used, None],
-        np.array(denominators)[used, None],
+        above[:, None],
+        below[:, None],
         [conversations[row][0].category for row in used],
         resamples=bootstrap.resamples,
         seed=bootstrap.seed,
     )
-    level = bootstrap.confidence_level
-    return Cell.of(value, num_turns, interval(draws[:, 0], num_conversations=len(used), confidence_level=level))
+    scaled = draws[:, 0] * (value * below.sum() / above.sum())
+    return Cell.of(value, n, interval(scaled, num_conversations=len(used), confidence_level=bootstrap.confidence_level))
 
 
 def _defined(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _joined(values: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    return np.concatenate([np.empty(0), *values])
+def _joined(values: Iterable[npt.ArrayLike]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.empty(0), *map(np.asarray, values)])
 
 
-def _distribution(values: npt.ArrayLike, reason: str) -> Distribution:
-    array = np.asarray(values, dtype=np.float64)
-    if not array.size:
+def _distribution(
+    by_row: Sequence[npt.NDArray[np.float64]],
+    conversations: Sequence[Sequence[TurnRecord]],
+    reason: str,
+    bootstrap: Bootstrap | None,
+) -> Distribution:
+    """Of the observations of each conversation together; the interval is that of their mean."""
+    every = _joined(by_row)
+    if not every.size:
         return Distribution(value=None, n=0, reason=reason)
-    return Distribution(value=float(array.mean()), n=array.size, **percentiles(array))
+    sums, nums = [float(values.sum()) for values in by_row], [float(values.size) for values in by_row]
+    mean = _with_interval(float(every.mean()), every.size, conversations, sums, nums, bootstrap)
+    return Distribution(value=mean.value, low=mean.low, high=mean.high, n=mean.n, **percentiles(every))

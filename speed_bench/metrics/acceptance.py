@@ -7,6 +7,7 @@ from speed_bench.acceptance import histogram
 from speed_bench.acceptance_scores import AcceptanceCells, acceptance_cells
 from speed_bench.errors import MetricInputError, UndefinedMetric
 from speed_bench.metrics import inputs
+from speed_bench.metrics.records import bounds_of, intervals_of
 from speed_bench.scores import Bootstrap, Cell
 from speed_bench.tally import Tally, pool, tally_emitted, tally_turn
 from speed_bench.types import LastStep
@@ -20,7 +21,6 @@ AVERAGES = {
 """Which score is the acceptance length under each average."""
 
 _EMITTED = "tokens emitted per decode step"
-_NO_CATEGORY = ""
 _Lists = list[list[int]]
 
 
@@ -162,18 +162,9 @@ def _tally(emitted: list[int], drafted: list[int], accepted: list[int] | None, l
 
 def _conversations(tallies: list[Tally], conversations: Any, categories: Any) -> list[tuple[str, list[Tally]]]:
     """(category, tallies of the turns) of each conversation, in an order that does not depend on that of the turns."""
-    num = len(tallies)
-    named = list(range(num)) if conversations is None else inputs.ids("conversations", conversations, num)
-    groups = [_NO_CATEGORY] * num if categories is None else inputs.names("categories", categories, num)
     turns: dict[Hashable, tuple[str, list[Tally]]] = {}
-    for request, (name, category, tally) in enumerate(zip(named, groups, tallies, strict=True)):
-        known, members = turns.setdefault(name, (category, []))
-        if known != category:
-            raise MetricInputError(
-                f"categories[{request}] is '{category}' (request {request}), "
-                f"but an earlier turn of conversation {name!r} is in '{known}'"
-            )
-        members.append(tally)
+    for tally, (name, category) in zip(tallies, inputs.units(conversations, categories, len(tallies)), strict=True):
+        turns.setdefault(name, (category, []))[1].append(tally)
     ordered = sorted(turns.items(), key=lambda item: (item[1][0], isinstance(item[0], str), item[0]))
     return [group for _, group in ordered]
 
@@ -206,12 +197,7 @@ def _values(vector: Sequence[Cell]) -> list[float | None] | None:
 
 
 def _intervals(values: dict[str, Cell], cells: AcceptanceCells) -> dict[str, Any]:
-    bounds = {name: _bounds(cell) for name, cell in values.items()}
-    return bounds | {
-        name: None if _values(vector) is None else [_bounds(cell) for cell in vector]
+    return intervals_of(values) | {
+        name: None if _values(vector) is None else [bounds_of(cell) for cell in vector]
         for name, vector in cells.vectors.items()
     }
-
-
-def _bounds(cell: Cell) -> list[float] | None:
-    return None if cell.low is None or cell.high is None else [cell.low, cell.high]

@@ -15,6 +15,9 @@ from speed_bench.errors import MetricInputError, unknown
 
 T = TypeVar("T")
 
+ONE_CATEGORY = "all"
+"""Where no category is named."""
+
 _MOST = 2**31 - 1
 """`evaluate` stores counts and ids as 32-bit integers."""
 
@@ -110,6 +113,20 @@ def arrivals(name: str, rows: object) -> list[list[tuple[float, int]]]:
     return [_arrivals(f"{name}[{request}]", request, row, what) for request, row in enumerate(requests)]
 
 
+def starts(name: str, values: object, requests: Sequence[Sequence[tuple[float, int]]]) -> list[float]:
+    """The start of each request in seconds. Raises MetricInputError for one after its first arrival."""
+    found = []
+    for request, value in enumerate(per_turn(name, values, len(requests), "times")):
+        start_s = moment(f"{name}[{request}]", value, request)
+        if requests[request] and start_s > requests[request][0][0]:
+            first_s = requests[request][0][0]
+            raise MetricInputError(
+                f"{name}[{request}] is {start_s} s (request {request}), after its first arrival at {first_s} s"
+            )
+        found.append(start_s)
+    return found
+
+
 def _arrivals(name: str, request: int, row: object, what: str) -> list[tuple[float, int]]:
     pairs: list[tuple[float, int]] = []
     for at, pair in enumerate(listed(name, row, f"a list of {what}")):
@@ -126,6 +143,12 @@ def _arrivals(name: str, request: int, row: object, what: str) -> list[tuple[flo
             )
         pairs.append((time_s, num))
     return pairs
+
+
+def whole_per_turn(name: str, values: object, num: int, what: str) -> list[int]:
+    """One whole number from 0 per turn. Raises MetricInputError for anything else."""
+    found = per_turn(name, values, num, what)
+    return [whole(f"{name}[{at}]", value, 0, what, f"request {at}") for at, value in enumerate(found)]
 
 
 def names(name: str, values: object, num: int) -> list[str]:
@@ -146,6 +169,23 @@ def ids(name: str, values: object, num: int) -> list[Hashable]:
                 f"{name}[{request}] is {_shown(value)} (request {request}): an id is a string or a whole number"
             )
     return found
+
+
+def units(conversations: object, categories: object, num: int) -> list[tuple[Hashable, str]]:
+    """(conversation, category) of each turn; without names, each turn its own, all in one category.
+
+    Raises MetricInputError for a conversation in two categories.
+    """
+    named = list(range(num)) if conversations is None else ids("conversations", conversations, num)
+    groups = [ONE_CATEGORY] * num if categories is None else names("categories", categories, num)
+    category_of: dict[Hashable, str] = {}
+    for request, (name, category) in enumerate(zip(named, groups, strict=True)):
+        if category_of.setdefault(name, category) != category:
+            raise MetricInputError(
+                f"categories[{request}] is '{category}' (request {request}), "
+                f"but an earlier turn of conversation {name!r} is in '{category_of[name]}'"
+            )
+    return list(zip(named, groups, strict=True))
 
 
 def choice(name: str, value: T, known: Iterable[T]) -> T:
