@@ -6,7 +6,7 @@ uninterrupted load, they are refused. That both had the same sampling, protocol 
 caller to see to: it stands in the run folder, not in the records.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -17,7 +17,7 @@ from speed_bench.scores import Bootstrap, Cell, Comparison, Difference
 from speed_bench.serving import decode_span, tpot_total_s
 from speed_bench.statistics import FloatArray, category_mean, category_weights, interval, p_value, resample_ratios
 from speed_bench.tally import pool, tally_record
-from speed_bench.timing import busy_s, run_output_tps, whole_segments
+from speed_bench.timing import busy_s, by_conversation, run_output_tps, whole_segments
 from speed_bench.types import RunRecords, TurnRecord
 
 _Pairs = Sequence[tuple[TurnRecord, TurnRecord]]
@@ -26,24 +26,38 @@ _Pairs = Sequence[tuple[TurnRecord, TurnRecord]]
 
 def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) -> Comparison:
     """The run against the baseline. Intervals are drawn over conversations, both sides together."""
-    ours = {(turn.id, turn.seed): turn for turn in run.turns}
-    theirs = {(turn.id, turn.seed): turn for turn in baseline.turns}
     refusal = _refusal(run, baseline)
     timed = [turn.arrivals for segment in whole_segments(baseline) for turn in segment]
-    pairs = [(ours[key], theirs[key]) for key in sorted(ours) if key in theirs]
-    same_input = [(mine, other) for mine, other in pairs if mine.prompt_sha256 == other.prompt_sha256]
+    pairs = _pairs(run, baseline)
+    same_input = _same_input(pairs)
     return Comparison(
         speedup_output_tps=Cell.undefined(refusal) if refusal else _speedup_output_tps(run, baseline, pairs, bootstrap),
         speedup_tpot=Cell.undefined(refusal) if refusal else _speedup_tpot(pairs, bootstrap),
         acceptance_length_difference=_acceptance_length_difference(same_input, bootstrap),
         identical_share=_mean_over_turns(same_input, _same_tokens, bootstrap),
         common_prefix_tokens=_mean_over_turns(same_input, common_prefix_tokens, bootstrap),
-        paired_share=Cell.of(len(same_input) / len(ours), len(ours)) if ours else Cell.undefined("no turn finished"),
+        paired_share=Cell.of(len(same_input) / len(run.turns), len(run.turns))
+        if run.turns
+        else Cell.undefined("no turn finished"),
         output_tps=run_output_tps(baseline, bootstrap),
         tpot_s=_tpot_s(timed),
         num_turns=len(baseline.turns),
         num_failures=len(baseline.failures),
     )
+
+
+def same_input_pairs(run: RunRecords, baseline: RunRecords) -> list[tuple[TurnRecord, TurnRecord]]:
+    """The turns that had the same input in both runs, paired by id and seed."""
+    return _same_input(_pairs(run, baseline))
+
+
+def _pairs(run: RunRecords, baseline: RunRecords) -> list[tuple[TurnRecord, TurnRecord]]:
+    ours, theirs = ({(turn.id, turn.seed): turn for turn in records.turns} for records in (run, baseline))
+    return [(ours[key], theirs[key]) for key in sorted(ours) if key in theirs]
+
+
+def _same_input(pairs: _Pairs) -> list[tuple[TurnRecord, TurnRecord]]:
+    return [(mine, other) for mine, other in pairs if mine.prompt_sha256 == other.prompt_sha256]
 
 
 def common_prefix_tokens(mine: TurnRecord, other: TurnRecord) -> int:
@@ -108,32 +122,43 @@ def _ratio_of_ratios(
     )
 
 
+def conversation_lengths(turns: Iterable[TurnRecord]) -> dict[tuple[str, str], float]:
+    """The acceptance length of each conversation that has a decode step, by (category, name).
+
+    Raises UndefinedMetric where the steps of a turn are not known.
+    """
+    tallies = {
+        (members[0].category, members[0].question_id): pool(map(tally_record, members))
+        for members in by_conversation(turns)
+    }
+    return {name: acceptance_length(tally) for name, tally in tallies.items() if tally.num_steps != 0}
+
+
+def length_differences(pairs: _Pairs) -> dict[tuple[str, str], float]:
+    """Acceptance length of the first turns − that of the second, of each conversation that has both."""
+    mine, other = zip(*pairs, strict=True) if pairs else ((), ())
+    ours, theirs = conversation_lengths(mine), conversation_lengths(other)
+    return {name: ours[name] - theirs[name] for name in sorted(ours.keys() & theirs.keys())}
+
+
 def _acceptance_length_difference(pairs: _Pairs, bootstrap: Bootstrap | None) -> Difference:
     """Of the conversations that have decode steps on both sides. Its n is their number."""
-    grouped: dict[tuple[str, str], list[tuple[TurnRecord, TurnRecord]]] = {}
-    for mine, other in pairs:
-        grouped.setdefault((mine.category, mine.question_id), []).append((mine, other))
-    differences: dict[tuple[str, str], float] = {}
     try:
-        for name, members in grouped.items():
-            sides = [pool(map(tally_record, side)) for side in zip(*members, strict=True)]
-            if all(side.num_steps != 0 for side in sides):
-                differences[name] = acceptance_length(sides[0]) - acceptance_length(sides[1])
+        differences = length_differences(pairs)
     except UndefinedMetric as error:
         return Difference.undefined(str(error).partition(": ")[2])
     if not differences:
         return Difference.undefined("no conversation has decode steps and the same input in both runs")
-    names = sorted(differences)
-    values, categories = np.array([differences[name] for name in names]), [category for category, _ in names]
+    values, categories = np.array(list(differences.values())), [category for category, _ in differences]
     mean = category_mean(values, categories)
     if bootstrap is None:
-        return Difference.of(mean, len(names))
+        return Difference.of(mean, len(differences))
     weighted = (values * category_weights(categories))[:, None]
     draws = resample_ratios(
         weighted, np.ones_like(weighted), categories, resamples=bootstrap.resamples, seed=bootstrap.seed
     )[:, 0]
-    bounds = interval(draws, num_conversations=len(names), confidence_level=bootstrap.confidence_level)
-    found = Difference.of(mean, len(names), bounds)
+    bounds = interval(draws, num_conversations=len(differences), confidence_level=bootstrap.confidence_level)
+    found = Difference.of(mean, len(differences), bounds)
     return found if bounds is None else found.model_copy(update={"p_value": p_value(draws)})
 
 

@@ -8,6 +8,8 @@
     ├── EngineError              the engine did not start, died, or said something that cannot be true
     │   └── RequestFailed        one request failed; recorded as a Failure, the run goes on
     ├── RunFolderError           a run folder in use, of another config, unreadable or on a full disk
+    ├── CacheError               a Hugging Face cache that cannot be read or written
+    ├── HubError                 the Hugging Face Hub does not answer, or refuses
     ├── MetricInputError         a value given to a metric that cannot be; the message names request and position
     └── UndefinedMetric          a value that does not exist for this input (never 0)
 
@@ -56,15 +58,31 @@ class MetricInputError(SpeedBenchError, ValueError):
     """A value given to a metric that cannot be: of another type, out of range, of another shape."""
 
 
+class CacheError(SpeedBenchError):
+    """A Hugging Face cache that is in use, cannot be read or cannot be written."""
+
+
+class HubError(SpeedBenchError):
+    """The Hugging Face Hub does not answer, refuses, or holds what is not ours to replace."""
+
+
 class UndefinedMetric(SpeedBenchError, ValueError):
     """A metric that has no value for this input, such as a mean over no steps."""
 
 
 def unwritable(path: Path, error: OSError) -> RunFolderError:
     """What to raise when a file of a run folder cannot be written: the cause, and that nothing is lost."""
+    return RunFolderError(f"{path} cannot be written: {cause(error)}; make room or rights, then finish with --resume")
+
+
+def cause(error: OSError) -> str:
+    """Why a file cannot be written, in words.
+
+    >>> cause(OSError(errno.ENOSPC, "No space left on device"))
+    'there is no room left'
+    """
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    cause = "there is no room left" if full else str(error.strerror)
-    return RunFolderError(f"{path} cannot be written: {cause}; make room or rights, then finish with --resume")
+    return "there is no room left" if full else str(error.strerror)
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, plural: str | None = None) -> str:

@@ -127,10 +127,10 @@ def _side(name: str, run: object) -> dict[str, Any]:
 
 def _refuse_other_rows(first: Sequence[Hashable], second: Sequence[Hashable]) -> None:
     """Raises MetricInputError for a row that stands twice in a run, or in one run alone."""
-    for name, rows, others in ((_RUNS[0], first, set(second)), (_RUNS[1], second, set(first))):
-        twice = [row for row, num in Counter(rows).items() if num > 1]
-        if twice:
+    for name, rows in zip(_RUNS, (first, second), strict=True):
+        if twice := [row for row, num in Counter(rows).items() if num > 1]:
             raise MetricInputError(f"{name} has row {twice[0]!r} twice")
+    for name, rows, others in ((_RUNS[0], first, set(second)), (_RUNS[1], second, set(first))):
         if alone := [row for row in rows if row not in others]:
             raise MetricInputError(f"the rows differ: {len(alone)} are in {name} alone, the first is {alone[0]!r}")
 
