@@ -12,7 +12,7 @@ import numpy as np
 from speed_bench import acceptance
 from speed_bench.errors import UndefinedMetric
 from speed_bench.scores import Bootstrap, Cell
-from speed_bench.statistics import FloatArray, Interval, category_mean, category_weights, interval, resample_ratios
+from speed_bench.statistics import FloatArray, Interval, Resampled, category_mean, category_weights
 from speed_bench.tally import Tally, pool
 
 _Metric = Callable[[Tally], float]
@@ -101,9 +101,9 @@ def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) ->
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Bootstrap distributions by metric, (resamples, positions), all from the same draws."""
+    """The metrics in every resample, (resamples, positions), all from the same draws."""
 
-    draws: dict[str, FloatArray] | None
+    resampled: dict[str, Resampled] | None
     """None where no interval is asked for."""
     num_conversations: dict[str, list[int]]
     """By metric and position: the conversations that contribute."""
@@ -116,12 +116,14 @@ class _Drawn:
         if bootstrap is None:
             return cls(None, num, 0.0)
         numerators, denominators = (np.hstack([pair[side] for pair in sums.values()]) for side in (0, 1))
-        ratios = resample_ratios(numerators, denominators, strata, resamples=bootstrap.resamples, seed=bootstrap.seed)
-        ends = np.cumsum([numerator.shape[1] for numerator, _ in sums.values()])
-        draws = dict(zip(sums, np.split(ratios, ends[:-1], axis=1), strict=True))
-        conditional = draws["conditional_acceptance_rate"]
-        draws["acceptance_length_uncensored"] = acceptance.expected_length(conditional)[:, None]
-        return cls(draws, num, bootstrap.confidence_level)
+        every = Resampled.of(numerators, denominators, strata, resamples=bootstrap.resamples, seed=bootstrap.seed)
+        widths = [numerator.shape[1] for numerator, _ in sums.values()]
+        columns = [np.arange(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
+        resampled = {name: every.columns(own) for name, own in zip(sums, columns, strict=True)}
+        resampled["acceptance_length_uncensored"] = resampled["conditional_acceptance_rate"].map(
+            lambda rates: acceptance.expected_length(rates)[:, None]
+        )
+        return cls(resampled, num, bootstrap.confidence_level)
 
     def cell(self, name: str, value: Callable[[], float]) -> Cell:
         return self.vector(name, lambda: [value()])[0]
@@ -141,7 +143,7 @@ class _Drawn:
         return cells
 
     def _bounds(self, name: str, position: int) -> Interval | None:
-        if self.draws is None:
+        if self.resampled is None:
             return None
         num = self.num_conversations[name][position]
-        return interval(self.draws[name][:, position], num_conversations=num, confidence_level=self.confidence_level)
+        return self.resampled[name].interval(position, num_conversations=num, confidence_level=self.confidence_level)

@@ -15,7 +15,7 @@ from speed_bench.acceptance import acceptance_length
 from speed_bench.errors import UndefinedMetric
 from speed_bench.scores import Bootstrap, Cell, Comparison, Difference
 from speed_bench.serving import decode_span, tpot_total_s
-from speed_bench.statistics import FloatArray, category_mean, category_weights, interval, p_value, resample_ratios
+from speed_bench.statistics import FloatArray, Interval, Resampled, category_mean, category_weights
 from speed_bench.tally import pool, tally_record
 from speed_bench.timing import busy_s, by_conversation, run_output_tps, whole_segments
 from speed_bench.types import RunRecords, TurnRecord
@@ -115,11 +115,11 @@ def _ratio_of_ratios(
     if bootstrap is None:
         return Cell.of(value, len(pairs))
     above, below = np.column_stack((mine[:, 0], other[:, 1])), np.column_stack((mine[:, 1], other[:, 0]))
-    draws, num = _resample(pairs, above, below, bootstrap)
-    scaled = draws.prod(axis=1) * (value * below.sum(axis=0).prod() / above.sum(axis=0).prod())
-    return Cell.of(
-        value, len(pairs), interval(scaled, num_conversations=num, confidence_level=bootstrap.confidence_level)
+    factor = value * below.sum(axis=0).prod() / above.sum(axis=0).prod()
+    resampled = _resample(pairs, above, below, bootstrap).map(
+        lambda ratios: ratios.prod(axis=1, keepdims=True) * factor
     )
+    return Cell.of(value, len(pairs), _bounds(resampled, bootstrap))
 
 
 def conversation_lengths(turns: Iterable[TurnRecord]) -> dict[tuple[str, str], float]:
@@ -154,12 +154,12 @@ def _acceptance_length_difference(pairs: _Pairs, bootstrap: Bootstrap | None) ->
     if bootstrap is None:
         return Difference.of(mean, len(differences))
     weighted = (values * category_weights(categories))[:, None]
-    draws = resample_ratios(
+    resampled = Resampled.of(
         weighted, np.ones_like(weighted), categories, resamples=bootstrap.resamples, seed=bootstrap.seed
-    )[:, 0]
-    bounds = interval(draws, num_conversations=len(differences), confidence_level=bootstrap.confidence_level)
+    )
+    bounds = _bounds(resampled, bootstrap)
     found = Difference.of(mean, len(differences), bounds)
-    return found if bounds is None else found.model_copy(update={"p_value": p_value(draws)})
+    return found if bounds is None else found.model_copy(update={"p_value": resampled.p_value()})
 
 
 def _mean_over_turns(
@@ -170,9 +170,8 @@ def _mean_over_turns(
     values = np.array([[float(value_of(mine, other))] for mine, other in pairs])
     if bootstrap is None:
         return Cell.of(float(values.mean()), len(pairs))
-    draws, num = _resample(pairs, values, np.ones_like(values), bootstrap)
-    bounds = interval(draws[:, 0], num_conversations=num, confidence_level=bootstrap.confidence_level)
-    return Cell.of(float(values.mean()), len(pairs), bounds)
+    resampled = _resample(pairs, values, np.ones_like(values), bootstrap)
+    return Cell.of(float(values.mean()), len(pairs), _bounds(resampled, bootstrap))
 
 
 def _same_tokens(mine: TurnRecord, other: TurnRecord) -> bool:
@@ -186,10 +185,8 @@ def _tpot_s(turns: Sequence[Sequence[tuple[float, int]]]) -> Cell:
         return Cell.undefined("no turn in a whole segment has a second arrival")
 
 
-def _resample(
-    pairs: _Pairs, numerators: FloatArray, denominators: FloatArray, bootstrap: Bootstrap
-) -> tuple[FloatArray, int]:
-    """Ratios of sums over turns, drawn by conversation, and the number of conversations."""
+def _resample(pairs: _Pairs, numerators: FloatArray, denominators: FloatArray, bootstrap: Bootstrap) -> Resampled:
+    """Ratios of sums over turns, drawn by conversation."""
     turns = [mine for mine, _ in pairs]
     names = sorted({(turn.category, turn.question_id) for turn in turns})
     row_of = {name: row for row, name in enumerate(names)}
@@ -198,5 +195,8 @@ def _resample(
     np.add.at(sums[0], rows, numerators)
     np.add.at(sums[1], rows, denominators)
     categories = [category for category, _ in names]
-    draws = resample_ratios(sums[0], sums[1], categories, resamples=bootstrap.resamples, seed=bootstrap.seed)
-    return draws, len(names)
+    return Resampled.of(sums[0], sums[1], categories, resamples=bootstrap.resamples, seed=bootstrap.seed)
+
+
+def _bounds(resampled: Resampled, bootstrap: Bootstrap) -> Interval | None:
+    return resampled.interval(num_conversations=len(resampled.strata), confidence_level=bootstrap.confidence_level)

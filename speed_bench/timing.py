@@ -24,7 +24,7 @@ from speed_bench.serving import (
     ttft_s,
     user_tps,
 )
-from speed_bench.statistics import interval, resample_ratios
+from speed_bench.statistics import Resampled
 from speed_bench.types import RunRecords, TurnRecord
 
 _NOT_WHOLE = "no segment of the run is whole: it was interrupted"
@@ -161,15 +161,15 @@ def _with_interval(
     above, below = np.array(numerators)[used], np.array(denominators)[used]
     if bootstrap is None or not above.sum():
         return Cell.of(value, n)
-    draws = resample_ratios(
+    resampled = Resampled.of(
         above[:, None],
         below[:, None],
         [conversations[row][0].category for row in used],
         resamples=bootstrap.resamples,
         seed=bootstrap.seed,
-    )
-    scaled = draws[:, 0] * (value * below.sum() / above.sum())
-    return Cell.of(value, n, interval(scaled, num_conversations=len(used), confidence_level=bootstrap.confidence_level))
+    ).map(lambda ratios: ratios * (value * below.sum() / above.sum()))
+    level = bootstrap.confidence_level
+    return Cell.of(value, n, resampled.interval(num_conversations=len(used), confidence_level=level))
 
 
 def _defined(values: Iterable[float | None]) -> list[float]:

@@ -16,6 +16,7 @@ from speed_bench.acceptance import (
     histogram,
     joint_acceptance_rate,
 )
+from speed_bench.metrics.acceptance import compute
 from speed_bench.statistics import category_mean
 from speed_bench.tally import Tally, tally_histogram, tally_turn
 
@@ -99,3 +100,50 @@ def test_the_same_example_as_a_histogram():
     tally = tally_histogram({number + 1: num for number, num in enumerate([11, 14, 11, 4, 0, 3])}, draft_length=5)
     assert acceptance_length(tally) == pytest.approx(106 / 43)
     assert conditional_acceptance_rate(tally) == pytest.approx([32 / 43, 18 / 32, 7 / 18, 3 / 7, 1.0])
+
+
+def test_the_published_table_comes_out_of_requests_in_the_peers_convention():
+    """Each category as one request of 10,000 steps, what prefill emitted among them, with the published length."""
+    predictions = []
+    for published in PER_CATEGORY.values():
+        num_steps, num_tokens = 9_999, round(published * 10_000) - 1
+        longer = num_tokens - num_steps * (num_tokens // num_steps)
+        predictions.append([num_tokens // num_steps + 1] * longer + [num_tokens // num_steps] * (num_steps - longer))
+    found = compute(predictions, categories=list(PER_CATEGORY), average="specdec_bench", confidence_level=None)
+    assert found["acceptance_length"] == pytest.approx(2.4511, abs=5e-5)
+    lengths = {name: group["acceptance_length"] for name, group in found["per_category"].items()}
+    assert lengths == pytest.approx(PER_CATEGORY, abs=1e-12)
+    ours = compute(predictions, categories=list(PER_CATEGORY), confidence_level=None)
+    assert ours["acceptance_length"] > found["acceptance_length"]
+
+
+def test_the_published_rates_come_out_of_the_module_too():
+    steps = [length for length, num in HISTOGRAM.items() for _ in range(num)]
+    found = compute([steps], draft_length=3, confidence_level=None)
+    published = [0.681151931368627, 0.6984444208791836, 0.7145509968116043]
+    assert found["conditional_acceptance_rate"] == pytest.approx(published, abs=1e-12)
+    assert found["histogram"] == HISTOGRAM
+
+
+PAPER_TABLE_1 = {
+    "coding": 3.00,
+    "humanities": 2.34,
+    "math": 2.45,
+    "multilingual": 1.71,
+    "qa": 2.35,
+    "rag": 2.76,
+    "reasoning": 2.61,
+    "roleplay": 2.04,
+    "stem": 2.39,
+    "summarization": 2.59,
+    "writing": 2.63,
+}
+"""Llama-3.3-70B with EAGLE3 in table 1 of arXiv 2604.09557; its mean is given as 2.44."""
+
+
+def test_the_mean_of_the_table_is_the_unweighted_mean_of_its_categories():
+    assert category_mean(list(PAPER_TABLE_1.values()), list(PAPER_TABLE_1)) == pytest.approx(2.44, abs=0.005)
+
+
+def test_two_publications_of_the_same_pair_agree_within_the_stated_tolerance():
+    assert max(abs(PAPER_TABLE_1[name] - PER_CATEGORY[name]) for name in PER_CATEGORY) <= 0.05

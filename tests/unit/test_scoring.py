@@ -276,6 +276,58 @@ def test_speed_ups_are_ratios_of_totals_with_their_intervals():
     assert score(fast, fast).baseline.speedup_output_tps.value == 1.0
 
 
+def test_output_tps_has_an_interval_that_follows_the_busy_time_of_what_is_drawn():
+    serving = score(sample_run()).serving
+    assert serving.output_tps.low < serving.output_tps.value < serving.output_tps.high
+    assert serving.e2e_s.low < serving.e2e_s.value < serving.e2e_s.high
+    alike = run_of(*(turn(f"{number}/0", steps_of(1, 1), at_s=number * 10.0) for number in range(10)))
+    cell = score(alike).serving.output_tps
+    assert (cell.low, cell.high) == pytest.approx((cell.value, cell.value))
+    assert score(run_of(*alike.turns[:7])).serving.output_tps.low is None
+
+
+def test_the_speed_up_in_output_tps_has_a_paired_interval():
+    cell = score(sample_run(), sample_run(step_s=1.0)).baseline.speedup_output_tps
+    assert cell.low < cell.value < cell.high
+    unpaired = score(sample_run()).serving.output_tps
+    assert (cell.high - cell.low) / cell.value < (unpaired.high - unpaired.low) / unpaired.value
+
+
+def test_the_difference_in_acceptance_is_paired_by_conversation_and_a_mean_of_category_means():
+    ours = [turn(f"m{n}/0", steps_of(2, n % 2), category="math", at_s=n * 9.0) for n in range(8)]
+    theirs = [turn(f"m{n}/0", steps_of(1, n % 2), category="math", at_s=n * 9.0) for n in range(8)]
+    same = [turn(f"q{n}/0", steps_of(1), category="qa", at_s=99 + n * 9.0) for n in range(2)]
+    cell = score(run_of(*ours, *same), run_of(*theirs, *same)).baseline.acceptance_length_difference
+    assert (cell.value, cell.n) == (0.25, 10)
+    assert (cell.low, cell.high) == pytest.approx((0.25, 0.25))
+    assert 0 < cell.p_value < 0.01
+
+
+def test_there_is_no_difference_where_inputs_or_steps_are_not_the_same_or_not_known():
+    ours = run_of(turn("a/0", steps_of(1)))
+    for changes, reason in (
+        ({"prompt_sha256": "other"}, "no conversation has decode steps and the same input in both runs"),
+        ({"counts": None}, "not available from this origin"),
+    ):
+        cell = score(ours, run_of(turn("a/0", steps_of(1), **changes))).baseline.acceptance_length_difference
+        assert (cell.value, cell.p_value, cell.reason) == (None, None, reason)
+
+
+def test_the_common_prefix_ends_at_the_first_difference_that_was_seen():
+    mine = run_of(turn("a/0", steps_of(2), output_ids=(1, None, 3, 4)), turn("b/0", steps_of(1)))
+    theirs = run_of(turn("a/0", steps_of(2), output_ids=(1, 2, 9, 4)), turn("b/0", steps_of(1)))
+    cell = score(mine, theirs).baseline.common_prefix_tokens
+    assert (cell.value, cell.n) == ((2 + 3) / 2, 2)
+
+
+def test_a_run_of_slots_has_a_steady_state_and_a_short_one_says_why_not():
+    long = run_of(*(turn(f"{n}/0", steps_of(1, 1), at_s=n * 2.0) for n in range(10)))
+    assert score(long).serving.steady_output_tps.value == pytest.approx((50 - 1) / (20.0 - 1.0))
+    short = score(run_of(turn("a/0", steps_of(1)))).serving.steady_output_tps
+    assert short.value is None
+    assert "less than 10 s" in short.reason
+
+
 def test_identical_answers_are_looked_for_only_where_the_input_was_the_same():
     ours = run_of(turn("a/0", steps_of(1)), turn("b/0", steps_of(1)), turn("b/1", steps_of(1)))
     theirs = run_of(
