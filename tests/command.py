@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -16,10 +17,22 @@ from speed_bench.types import RunRecords
 SPEED_BENCH = (sys.executable, "-m", "speed_bench.cli")
 
 
-def speed_bench(*arguments: object, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a verb to its end. With `check`, an exit code other than 0 fails the test and shows why."""
+def speed_bench(
+    *arguments: object,
+    check: bool = True,
+    timeout: float = 300,
+    env: Mapping[str, object] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a verb to its end, with `env` added to the environment.
+
+    With `check`, an exit code other than 0 fails the test and shows why.
+    """
     argv = [*SPEED_BENCH, *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    changed = {**os.environ, **{name: str(value) for name, value in (env or {}).items()}}
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env=changed, cwd=cwd
+    )
     if check:
         assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout}\n{done.stderr}"
     return done

@@ -1,0 +1,201 @@
+"""A small Hugging Face Hub on a loopback port, for the calls that huggingface_hub 1.x and 2.x and evaluate make.
+
+It keeps repositories in memory and speaks the routes to make one, to read one (info, tree, resolve) and to commit to
+one. It proves that our calls are whole and in order. It does not prove what the real server accepts: that one checks
+cards, sizes, names, rights and subscriptions in ways of its own.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+TOKEN = "hf_of_the_fake"  # noqa: S105 - it opens nothing but the fake
+
+
+@dataclass
+class Repo:
+    """A repository: its files after each commit."""
+
+    sdk: str | None
+    commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    """Names of all files that were sent, in order."""
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return self.commits[-1][1] if self.commits else {}
+
+    @property
+    def sha(self) -> str:
+        return hashlib.sha1(repr(self.commits).encode(), usedforsecurity=False).hexdigest()
+
+
+class FakeHub:
+    """The server; `with FakeHub() as hub` runs it. Repositories are named like `spaces/org/name`."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.refuse: dict[str, int] = {}
+        """Status to answer requests with whose "METHOD /path" begins so, such as {"POST /api/repos/create": 403}."""
+        self.requests: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def environment(self, home: Path, token: str = TOKEN) -> dict[str, str]:
+        """Variables that send a new process here and nowhere else."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_TOKEN": token,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: FakeHub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        body = self._read_body()
+        self.path = unquote(urlsplit(self.path).path)
+        asked = f"{self.command} {self.path}"
+        self.hub.requests.append(asked)
+        if status := next((code for start, code in self.hub.refuse.items() if asked.startswith(start)), None):
+            self._say(status, {"error": f"refused with {status}"})
+            return
+        authorized = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if not authorized and (self.command == "POST" or self.path == "/api/whoami-v2"):
+            self._say(401, {"error": "Invalid username or password."})
+        elif asked == "GET /api/whoami-v2":
+            self._say(200, {"type": "user", "name": "someone", "orgs": []})
+        elif asked == "POST /api/validate-yaml":
+            self._validate(json.loads(body))
+        elif asked == "POST /api/repos/create":
+            self._create(json.loads(body))
+        elif found := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)(?:/(revision|tree|preupload|commit)/([^/]+))?", self.path):
+            if repo := self._repo(found[1], authorized, found[3] or "main"):
+                self._api(found[1], repo, found[2] or "revision", body)
+        elif found := re.fullmatch(r"/((?:(?:spaces|datasets)/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
+            name = found[1] if found[1].count("/") == 2 else f"models/{found[1]}"
+            if repo := self._repo(name, authorized, found[2]):
+                self._file(repo, found[3])
+        else:
+            self._say(404, {"error": f"the fake has no route for {asked}"})
+
+    def _repo(self, name: str, authorized: bool, revision: str) -> Repo | None:
+        repo = self.hub.repos.get(name)
+        if repo is None:  # the real one does not tell strangers what is missing and what is private
+            self._say(404 if authorized else 401, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+        elif revision not in ("main", repo.sha):
+            self._say(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
+            return None
+        return repo
+
+    def _create(self, asked: dict) -> None:
+        name = f"{asked.get('type', 'model')}s/{asked.get('organization') or 'someone'}/{asked['name']}"
+        if asked.get("type") == "space" and asked.get("sdk") not in ("gradio", "docker", "static"):
+            self._say(400, {"error": "sdk is missing"})
+        elif name in self.hub.repos:
+            self._say(409, {"error": "You already created this repo", "url": f"{self.hub.url}/{name}"})
+        else:
+            self.hub.repos[name] = Repo(
+                asked.get("sdk"), [("initial commit", {".gitattributes": b"*.bin lfs\n", "README.md": b"# new\n"})]
+            )
+            self._say(200, {"url": f"{self.hub.url}/{name}", "name": name.partition("/")[2]})
+
+    def _validate(self, asked: dict) -> None:
+        found = re.match(r"---\n(.*?)\n---\n", asked["content"], re.DOTALL)
+        try:
+            whole = found is not None and isinstance(yaml.safe_load(found[1]), dict)
+        except yaml.YAMLError:
+            whole = False
+        self._say(*((200, {"errors": []}) if whole else (400, {"errors": [{"message": "no metadata"}]})))
+
+    def _api(self, name: str, repo: Repo, action: str, body: bytes) -> None:
+        if action == "tree":
+            entries = [
+                {"type": "file", "path": path, "size": len(data), "oid": git_id(data)}
+                for path, data in sorted(repo.files.items())
+            ]
+            self._say(200, entries)
+        elif action == "preupload":
+            asked = [file["path"] for file in json.loads(body)["files"]]
+            self._say(
+                200, {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in asked]}
+            )
+        elif action == "commit":
+            header, *operations = [json.loads(line) for line in body.splitlines()]
+            files = dict(repo.files)
+            for operation in operations:
+                assert operation["key"] == "file", f"the fake cannot commit a {operation['key']}"
+                repo.sent.append(operation["value"]["path"])
+                files[operation["value"]["path"]] = base64.b64decode(operation["value"]["content"])
+            repo.commits.append((header["value"]["summary"], files))
+            self._say(200, {"success": True, "commitOid": repo.sha, "commitUrl": f"{self.hub.url}/{name}/commit/1"})
+        else:
+            siblings = [{"rfilename": path} for path in repo.files]
+            self._say(200, {"id": name.partition("/")[2], "sha": repo.sha, "siblings": siblings, "sdk": repo.sdk})
+
+    def _file(self, repo: Repo, path: str) -> None:
+        if path not in repo.files:
+            self._say(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+            return
+        data = repo.files[path]
+        self._send(200, data, {"ETag": f'"{git_id(data)}"', "X-Repo-Commit": repo.sha})
+
+    def _say(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+
+def git_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
