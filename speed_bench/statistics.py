@@ -158,15 +158,15 @@ def interval(
     values: npt.ArrayLike,
     *,
     num_conversations: int,
+    left_out: npt.ArrayLike,
+    strata: Sequence[str],
     confidence_level: float = 0.95,
-    left_out: npt.ArrayLike | None = None,
-    strata: Sequence[str] | None = None,
 ) -> Interval | None:
     """Interval from the bootstrap distribution of one statistic.
 
     `left_out` is the same statistic with each conversation left out (from `left_out_ratios`), `strata`
-    the category of each. With them the interval reaches further into the tails than the plain
-    percentiles, for two reasons. The spread is estimated from few conversations, so a t quantile
+    the category of each. By them the interval reaches further into the tails than the plain percentiles
+    would, for two reasons. The spread is estimated from few conversations, so a t quantile
     takes the place of the normal one. Its degrees of freedom are (conversations − categories) · 2 / (κ − 1),
     at most conversations − categories, with κ the kurtosis of the left-out values: where a few long
     conversations carry a ratio, its spread is known as badly as from fewer. And a ratio follows the
@@ -176,9 +176,10 @@ def interval(
     None below 8 conversations that contribute to it. NaN marks resamples in which it is undefined:
     rare ones are left out, and where they are more than one in a hundred there is no interval.
 
-    >>> interval(range(101), num_conversations=80, confidence_level=0.5)
-    Interval(low=25.0, high=75.0)
-    >>> interval(range(101), num_conversations=7)
+    >>> names, left_out = ["qa"] * 80, [49.0, 51.0] * 40
+    >>> interval(range(101), num_conversations=80, left_out=left_out, strata=names, confidence_level=0.5)
+    Interval(low=24.9..., high=75.0...)
+    >>> interval(range(101), num_conversations=7, left_out=left_out, strata=names)
     """
     array = np.asarray(values, dtype=np.float64)
     defined = array[~np.isnan(array)]
@@ -189,17 +190,12 @@ def interval(
     return Interval(float(low), float(high))
 
 
-def p_value(
-    values: npt.ArrayLike, *, left_out: npt.ArrayLike | None = None, strata: Sequence[str] | None = None
-) -> float:
+def p_value(values: npt.ArrayLike, *, left_out: npt.ArrayLike, strata: Sequence[str]) -> float:
     """Two-sided p of a difference: 1 − the confidence level at which a bound of its `interval` is 0.
 
     So p < 0.05 says the same as that the 95 % interval excludes 0. Takes what `interval` takes, and is
     meant for a difference that has one. At least 2 / (resamples + 1): so many resamples cannot show a
     smaller one.
-
-    >>> p_value(range(-10, 91))
-    0.2
     """
     array = np.asarray(values, dtype=np.float64)
     ordered = np.sort(array[~np.isnan(array)])
@@ -220,14 +216,12 @@ class _Tails(NamedTuple):
     """How far into the tails of its bootstrap distribution an interval reaches."""
 
     degrees: float
-    """Degrees of freedom of its spread; infinite: a normal distribution."""
+    """Degrees of freedom of its spread."""
     widening: float
     """Jackknife standard error / bootstrap standard error, at least 1."""
 
     @classmethod
-    def of(cls, defined: FloatArray, left_out: npt.ArrayLike | None, strata: Sequence[str] | None) -> "_Tails":
-        if left_out is None or strata is None:
-            return cls(np.inf, 1.0)
+    def of(cls, defined: FloatArray, left_out: npt.ArrayLike, strata: Sequence[str]) -> "_Tails":
         groups = _strata(strata)
         sizes = np.array([len(rows) for rows in groups])
         without = np.asarray(left_out, dtype=np.float64)[np.concatenate(groups)]

@@ -1,7 +1,7 @@
 """How many conversations a comparison needs, as a table for people."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from speed_bench.runner.journal import read_records
 
 CORRELATIONS = (0.0, 0.5, 0.9)
 NUM_CATEGORIES = 11
+"""Of the `qualitative` prompts: where no run says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Spread:
     """In tokens per step."""
     num_conversations: int | None = None
     """That it was found from."""
+    num_categories: int = NUM_CATEGORIES
 
 
 def spreads_of(runs: Sequence[Path], sd: float | None) -> list[Spread]:
@@ -37,12 +39,19 @@ def spreads_of(runs: Sequence[Path], sd: float | None) -> list[Spread]:
         return [Spread("as given", sd)]
     records = [read_records(run) for run in runs]
     if len(records) == 1:
-        found, num = within_sd(conversation_lengths(records[0].turns))
-        return [Spread(f"correlation {r:g}", difference_sd(found, r), num) for r in CORRELATIONS]
+        lengths = conversation_lengths(records[0].turns)
+        found, num = within_sd(lengths)
+        each = [(f"correlation {r:g}", difference_sd(found, r)) for r in CORRELATIONS]
+        return [Spread(label, spread, num, _num_categories(lengths)) for label, spread in each]
     pairs = same_input_pairs(records[0], records[1])
     if not pairs:
         raise RunFolderError(f"{runs[0]} and {runs[1]} have no turn with the same input: were the prompts the same?")
-    return [Spread("paired", *within_sd(length_differences(pairs)))]
+    differences = length_differences(pairs)
+    return [Spread("paired", *within_sd(differences), _num_categories(differences))]
+
+
+def _num_categories(values: Mapping[tuple[str, str], float]) -> int:
+    return len({category for category, _ in values})
 
 
 def print_power(
@@ -55,7 +64,7 @@ def print_power(
 
     say(
         f"conversations needed so that the {confidence_level:.0%} interval excludes 0 with probability {power:.0%} "
-        f"(in brackets: in each of {NUM_CATEGORIES} categories)"
+        f"(in brackets: in each of {spreads[0].num_categories} categories)"
     )
     table = Table("difference", *(f"{spread.label}\nsd {spread.sd:.3f}" for spread in spreads))
     for difference in differences:
@@ -63,7 +72,9 @@ def print_power(
             conversations_needed(spread.sd, difference, power=power, confidence_level=confidence_level)
             for spread in spreads
         ]
-        table.add_row(f"{difference:g}", *(f"{num:,} ({math.ceil(num / NUM_CATEGORIES):,})" for num in needed))
+        table.add_row(
+            f"{difference:g}", *(f"{num:,} ({math.ceil(num / spreads[0].num_categories):,})" for num in needed)
+        )
     console.print(table)
     for spread in spreads:
         if num := spread.num_conversations:
