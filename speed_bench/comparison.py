@@ -17,7 +17,7 @@ from speed_bench.scores import Bootstrap, Cell, Comparison, Difference
 from speed_bench.serving import decode_span, tpot_total_s
 from speed_bench.statistics import FloatArray, Interval, Resampled, category_mean, category_weights
 from speed_bench.tally import pool, tally_record
-from speed_bench.timing import busy_s, by_conversation, run_output_tps, whole_segments
+from speed_bench.timing import by_conversation, resample_loops, run_output_tps, whole_segments
 from speed_bench.types import RunRecords, TurnRecord
 
 _Pairs = Sequence[tuple[TurnRecord, TurnRecord]]
@@ -31,7 +31,7 @@ def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) 
     pairs = _pairs(run, baseline)
     same_input = _same_input(pairs)
     return Comparison(
-        speedup_output_tps=Cell.undefined(refusal) if refusal else _speedup_output_tps(run, baseline, pairs, bootstrap),
+        speedup_output_tps=Cell.undefined(refusal) if refusal else _speedup_output_tps(run, baseline, bootstrap),
         speedup_tpot=Cell.undefined(refusal) if refusal else _speedup_tpot(pairs, bootstrap),
         acceptance_length_difference=_acceptance_length_difference(same_input, bootstrap),
         identical_share=_mean_over_turns(same_input, _same_tokens, bootstrap),
@@ -82,15 +82,16 @@ def _refusal(run: RunRecords, baseline: RunRecords) -> str | None:
     return None
 
 
-def _speedup_output_tps(run: RunRecords, baseline: RunRecords, pairs: _Pairs, bootstrap: Bootstrap | None) -> Cell:
+def _speedup_output_tps(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) -> Cell:
     """Output TPS of the run / output TPS of the baseline; its interval as that of `run_output_tps`."""
     ours, theirs = run_output_tps(run, None), run_output_tps(baseline, None)
     if ours.value is None or theirs.value is None:
         return Cell.undefined(ours.reason or theirs.reason or "")
-    mine, other = (
-        np.array([(turn.num_output_tokens, busy_s([turn])) for turn in side]) for side in zip(*pairs, strict=True)
-    )
-    return _ratio_of_ratios(ours.value / theirs.value, pairs, mine, other, bootstrap)
+    value = ours.value / theirs.value
+    if bootstrap is None:
+        return Cell.of(value, ours.n)
+    resampled = resample_loops([run, baseline], bootstrap).map(lambda tps: tps[:, :1] / tps[:, 1:])
+    return Cell.of(value, ours.n, _bounds(resampled, bootstrap))
 
 
 def _speedup_tpot(pairs: _Pairs, bootstrap: Bootstrap | None) -> Cell:

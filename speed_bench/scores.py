@@ -114,7 +114,7 @@ class Serving(_Model):
     """Speed, from the turns of whole segments only: an engine that was killed is not timed."""
 
     output_tps: Cell
-    """Its interval takes the span to grow as the time that requests take: that of a closed loop."""
+    """Its interval comes from replaying the closed loop with other conversations."""
     steady_output_tps: Cell
     """While all streams are busy; null where that is shorter than 10 s or two turns a stream."""
     user_tps: Distribution

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speed_bench.errors import UndefinedMetric
+from speed_bench.replay import Loop, resample_output_tps
 from speed_bench.scores import Bootstrap, Cell, Distribution, Serving
 from speed_bench.serving import (
     MIN_STEADY_S,
@@ -64,18 +65,50 @@ def busy_s(turns: Iterable[TurnRecord]) -> float:
 
 
 def run_output_tps(run: RunRecords, bootstrap: Bootstrap | None) -> Cell:
-    """Output TPS over the whole segments.
-
-    A run has one such span, so for the interval the span is taken to grow as the busy time of the
-    conversations drawn, which holds in a closed loop: its streams are always busy.
-    """
-    segments = whole_segments(run)
+    """Output TPS over the whole segments; its interval is that of a closed loop: see `replay`."""
     try:
-        value = output_tps(*([(turn.sent_at_s, turn.arrivals) for turn in turns] for turns in segments))
+        value = _output_tps(run)
     except UndefinedMetric:
         return Cell.undefined(_NO_TURN if any(segment.whole for segment in run.segments) else _NOT_WHOLE)
-    conversations = by_conversation(turn for turns in segments for turn in turns)
-    return _with_interval(value, sum(map(len, segments)), conversations, *_tokens_and_busy_s(conversations), bootstrap)
+    num_turns = sum(map(len, whole_segments(run)))
+    if bootstrap is None:
+        return Cell.of(value, num_turns)
+    resampled = resample_loops([run], bootstrap)
+    num = len(resampled.strata)
+    return Cell.of(
+        value, num_turns, resampled.interval(num_conversations=num, confidence_level=bootstrap.confidence_level)
+    )
+
+
+def resample_loops(runs: Sequence[RunRecords], bootstrap: Bootstrap) -> Resampled:
+    """Output TPS of each run in every resample, the same conversations drawn in all of them.
+
+    The runs have the same turns in whole segments. Raises UndefinedMetric where one has no output TPS.
+    """
+    timed = [[turn for turns in whole_segments(run) for turn in turns] for run in runs]
+    names = sorted({(turn.category, turn.question_id) for turn in timed[0]})
+    seeds = sorted({turn.seed for turn in timed[0]})
+    loops = [(_loop(turns, names, seeds), _output_tps(run)) for turns, run in zip(timed, runs, strict=True)]
+    categories = [category for category, _ in names]
+    return resample_output_tps(loops, categories, resamples=bootstrap.resamples, seed=bootstrap.seed)
+
+
+def _output_tps(run: RunRecords) -> float:
+    segments = whole_segments(run)
+    return output_tps(*([(turn.sent_at_s, turn.arrivals) for turn in turns] for turns in segments))
+
+
+def _loop(turns: Sequence[TurnRecord], names: Sequence[tuple[str, str]], seeds: Sequence[int]) -> Loop:
+    """What the streams served: a task is a conversation under one seed, taken when its first turn was sent."""
+    row_of, column_of = {name: row for row, name in enumerate(names)}, {seed: at for at, seed in enumerate(seeds)}
+    tokens, busy = np.zeros((2, len(names), len(seeds)))
+    order: dict[tuple[int, int], None] = {}
+    for turn in sorted(turns, key=lambda turn: (turn.segment, turn.sent_at_s)):
+        task = row_of[turn.category, turn.question_id], column_of[turn.seed]
+        order.setdefault(task)
+        tokens[task] += turn.num_output_tokens
+        busy[task] += busy_s([turn])
+    return Loop(tokens, busy, np.array(list(order)), num_streams=len({turn.slot for turn in turns}))
 
 
 def serving_scores(run: RunRecords, bootstrap: Bootstrap | None) -> Serving:
@@ -92,7 +125,7 @@ def serving_scores(run: RunRecords, bootstrap: Bootstrap | None) -> Serving:
 
     return Serving(
         output_tps=run_output_tps(run, bootstrap),
-        steady_output_tps=_steady_output_tps(segments, reason),
+        steady_output_tps=_steady_output_tps(segments, reason, bootstrap),
         user_tps=over(lambda turn: _defined([user_tps(turn.arrivals)])),
         ttft_s=over(lambda turn: _defined([ttft_s(turn.sent_at_s, turn.arrivals)])),
         itl_s=over(lambda turn: itl_s(turn.arrivals)),
@@ -140,12 +173,15 @@ def _tokens_and_busy_s(conversations: Sequence[Sequence[TurnRecord]]) -> tuple[l
     return tokens, [busy_s(turns) for turns in conversations]
 
 
-def _steady_output_tps(segments: Sequence[Sequence[TurnRecord]], reason: str) -> Cell:
+def _steady_output_tps(segments: Sequence[Sequence[TurnRecord]], reason: str, bootstrap: Bootstrap | None) -> Cell:
+    """While all streams are busy the rate is that of busy time, in proportion, and so is its interval."""
     value = steady_output_tps(*([(turn.slot, turn.sent_at_s, turn.arrivals) for turn in turns] for turns in segments))
     if value is None:
         short = f"all streams were busy together for less than {MIN_STEADY_S:g} s, or two turns each"
         return Cell.undefined(short if segments else reason)
-    return Cell.of(value, sum(map(len, segments)))
+    conversations = by_conversation(turn for turns in segments for turn in turns)
+    num_turns = sum(map(len, segments))
+    return _with_interval(value, num_turns, conversations, *_tokens_and_busy_s(conversations), bootstrap)
 
 
 def _with_interval(
