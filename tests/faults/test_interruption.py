@@ -35,6 +35,7 @@ def finish(folder: Path) -> None:
     speed_bench("run", "--out", folder, "--resume")
 
 
+@pytest.mark.long
 def test_a_run_is_resumed_on_another_port_and_with_other_patience(tmp_path: Path, whole: dict) -> None:
     folder = tmp_path / "run"
     kill(begin(folder))
@@ -62,7 +63,7 @@ def test_a_killed_runner_takes_its_engine_along_and_is_resumed(tmp_path: Path, w
     assert [segment.whole for segment in read_records(folder).segments] == [False, True]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_run_stops_its_engine_and_says_how_to_go_on(tmp_path: Path, whole: dict, how: int) -> None:
     folder = tmp_path / "run"
     process = begin(folder)
