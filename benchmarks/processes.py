@@ -55,6 +55,10 @@ CHAIN_OF_7 = Process("draft of 7", draft_length=7, rates=(0.55, 0.9), last_step=
 N_GRAM = Process("n-gram", rates=(0.5, 0.8), proposal_share=0.3)
 SHORT = Process("64 tokens", max_tokens=64, last_step="unknown")
 PROCESSES = (CHAIN_OF_3, CHAIN_OF_7, N_GRAM, SHORT)
+UNEVEN = Process(
+    "uneven", 5, rates=(0.4, 0.9), effect_sd=1.0, mean_tokens=(30.0, 1000.0), length_slope=0.5, max_tokens=4096
+)
+"""Conversations that differ more, in rates and in length, than those of the other processes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,10 @@ def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) ->
         except UndefinedMetric:
             return np.zeros((len(tallies), 1))
 
+    weights = category_weights(categories)[:, None]
     one, length, verify_steps = np.ones((len(tallies), 1)), each(acceptance.acceptance_length), column("verify_steps")
     return {
-        "acceptance_length": (length * category_weights(categories)[:, None], one),
+        "acceptance_length": (length * weights, weights),
         "acceptance_length_conversation": (length, one),
         "acceptance_length_pooled": (column("num_tokens"), column("num_steps")),
         "acceptance_length_drafted": (verify_steps + column("accepted"), verify_steps),

@@ -163,8 +163,8 @@ def install(check: bool, removing: bool, force: bool) -> None:
     from speed_bench.metric_files import metric_modules
     from speed_bench.report import installed
 
-    if check and removing:
-        raise click.UsageError("--check and --remove cannot both be given: one looks, the other changes")
+    if check and (removing or force):
+        raise click.UsageError("--check cannot be given with --remove or --force: it looks, they change")
     modules, folder = metric_modules(), cache.modules_folder(os.environ)
     if check:
         places = [cache.look(module, folder) for module in modules]
@@ -172,7 +172,7 @@ def install(check: bool, removing: bool, force: bool) -> None:
             click.echo(line)
         sys.exit(0 if all(place.current for place in places) else 1)
     changes = (cache.remove if removing else cache.install)(modules, folder, force=force)
-    advice = () if removing else (*installed.usage(modules), installed.data_sentence())
+    advice = () if removing else (*installed.usage(modules, folder), installed.data_sentence())
     for line in (*installed.summary(changes, folder), *advice):
         click.echo(line)
     if any(change == "kept" for _, change in changes):
@@ -232,7 +232,9 @@ def power(
     """
     from rich.console import Console
 
-    from speed_bench.report.power import print_power, spreads_of
+    from speed_bench.power import Spread, spreads_of
+    from speed_bench.report.power import print_power
+    from speed_bench.runner.journal import read_records
 
     if (sd is None) == (not runs) or len(runs) > 2:
         raise click.UsageError("give one run folder, two of the same prompts, or --sd instead of them")
@@ -240,10 +242,14 @@ def power(
         if not 0 < value < 1:
             raise click.UsageError(f"{name} {value:g}: a probability lies between 0 and 1")
     for name, value in (*(("--difference", each) for each in differences), *([("--sd", sd)] if sd is not None else [])):
-        if not 0 < value < float("inf"):
-            raise click.UsageError(f"{name} {value:g}: it is a number of tokens per step above 0")
+        if not 1e-6 <= value <= 1e6:
+            raise click.UsageError(f"{name} {value:g}: it is a number of tokens per step above 0, from 1e-6 to 1e6")
+    if power <= 1 - confidence:
+        raise click.UsageError(
+            f"--power {power:g} at --confidence {confidence:g}: two equal drafters differ that often"
+        )
     print_power(
-        spreads_of(runs, sd),
+        [Spread("as given", sd)] if sd is not None else spreads_of([read_records(run) for run in runs]),
         differences or (0.02, 0.05, 0.1),
         power=power,
         confidence_level=confidence,

@@ -33,7 +33,9 @@ def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) 
     return Comparison(
         speedup_output_tps=Cell.undefined(refusal) if refusal else _speedup_output_tps(run, baseline, bootstrap),
         speedup_tpot=Cell.undefined(refusal) if refusal else _speedup_tpot(pairs, bootstrap),
-        acceptance_length_difference=_acceptance_length_difference(same_input, bootstrap),
+        acceptance_length_difference=Difference.undefined(lost)
+        if (lost := _lost_category(run, baseline, same_input))
+        else _acceptance_length_difference(same_input, bootstrap),
         identical_share=_mean_over_turns(same_input, _same_tokens, bootstrap),
         common_prefix_tokens=_mean_over_turns(same_input, common_prefix_tokens, bootstrap),
         paired_share=Cell.of(len(same_input) / len(run.turns), len(run.turns))
@@ -80,6 +82,13 @@ def _refusal(run: RunRecords, baseline: RunRecords) -> str | None:
     if here != there:
         return f"they finished different turns: {len(here - there)} only the run, {len(there - here)} only the baseline"
     return None
+
+
+def _lost_category(run: RunRecords, baseline: RunRecords, same_input: _Pairs) -> str | None:
+    """Which categories have no pair, or None: a mean of the others would be of other text."""
+    every = {outcome.category for records in (run, baseline) for outcome in records.outcomes}
+    lost = sorted(every - {mine.category for mine, _ in same_input})
+    return f"no turn of {', '.join(lost)} had the same input in both runs" if lost else None
 
 
 def _speedup_output_tps(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) -> Cell:
@@ -154,10 +163,9 @@ def _acceptance_length_difference(pairs: _Pairs, bootstrap: Bootstrap | None) ->
     mean = category_mean(values, categories)
     if bootstrap is None:
         return Difference.of(mean, len(differences))
-    weighted = (values * category_weights(categories))[:, None]
-    resampled = Resampled.of(
-        weighted, np.ones_like(weighted), categories, resamples=bootstrap.resamples, seed=bootstrap.seed
-    )
+    weights = category_weights(categories)
+    above, below = (values * weights)[:, None], weights[:, None]
+    resampled = Resampled.of(above, below, categories, resamples=bootstrap.resamples, seed=bootstrap.seed)
     bounds = _bounds(resampled, bootstrap)
     found = Difference.of(mean, len(differences), bounds)
     return found if bounds is None else found.model_copy(update={"p_value": resampled.p_value()})

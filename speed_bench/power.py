@@ -7,15 +7,64 @@ difference within a category, averaged over categories. What categories differ i
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
+from speed_bench.comparison import conversation_lengths, length_differences, same_input_pairs
 from speed_bench.errors import UndefinedMetric
 from speed_bench.statistics import MIN_CONVERSATIONS
+from speed_bench.types import RunRecords
+
+CORRELATIONS = (0.0, 0.5, 0.9)
+NUM_CATEGORIES = 11
+"""Of the `qualitative` prompts: where no run says how many."""
 
 _NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What the paired differences of two drafters spread within a category."""
+
+    label: str
+    """What is compared."""
+    sd: float
+    """In tokens per step."""
+    num_conversations: int | None = None
+    """That it was found from."""
+    num_categories: int = NUM_CATEGORIES
+    """That these are of."""
+
+    @property
+    def uncertainty(self) -> float | None:
+        """Relative standard error of `sd`: 1 / √(2 (conversations − categories)); None where it was given."""
+        if self.num_conversations is None:
+            return None
+        return 1 / math.sqrt(2 * max(self.num_conversations - self.num_categories, 1))
+
+
+def spreads_of(runs: Sequence[RunRecords]) -> list[Spread]:
+    """From two runs their paired differences; from one, what another drafter would do whose lengths correlate with it.
+
+    Raises UndefinedMetric where two runs share no turn with the same input, and where there is no spread.
+    """
+    if len(runs) == 1:
+        lengths = conversation_lengths(runs[0].turns)
+        found, num = within_sd(lengths)
+        each = [(f"correlation {r:g}", difference_sd(found, r)) for r in CORRELATIONS]
+        return [Spread(label, sd, num, _num_categories(lengths)) for label, sd in each]
+    pairs = same_input_pairs(*runs)
+    if not pairs:
+        raise UndefinedMetric("the runs have no turn with the same input: were the prompts the same?")
+    differences = length_differences(pairs)
+    return [Spread("paired", *within_sd(differences), _num_categories(differences))]
+
+
+def _num_categories(values: Mapping[tuple[str, str], float]) -> int:
+    return len({category for category, _ in values})
 
 
 def within_sd(values: Mapping[tuple[str, str], float]) -> tuple[float, int]:

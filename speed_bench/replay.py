@@ -4,8 +4,7 @@ A run has one span, so there is nothing to draw it from. But a closed loop can b
 take one conversation after the other, each as long as it was busy, and the span is over when the last
 stream is. Every resample puts another conversation of the same category in the place of each, and is
 replayed. So the interval also holds what the end of a run depends on: which answers happen to be last
-and long, while other streams idle. Taking the span to grow as the busy time would leave that out, and with
-32 streams hold the truth in half of the cases (`benchmarks/coverage_speed.py`).
+and long, while other streams idle. `benchmarks/coverage_speed.py` says how often it holds the truth.
 
 What it cannot know: that a conversation would have taken another time beside other ones.
 """

@@ -35,13 +35,9 @@ def output_tps(*segments: Iterable[tuple[float, Arrivals]]) -> float:
     >>> output_tps([(0.0, [(0.5, 1), (1.0, 3)]), (0.5, [(2.0, 4)])])
     4.0
     """
-    num_tokens, span_s = 0, 0.0
-    for segment in segments:
-        turns = list(segment)
-        ends = [last[0] for last in (_first(reversed(arrivals)) for _, arrivals in turns) if last]
-        if ends:
-            num_tokens += sum(_num_tokens(arrivals) for _, arrivals in turns)
-            span_s += max(ends) - min(start_s for start_s, _ in turns)
+    every = [list(segment) for segment in segments]
+    num_tokens = sum(_num_tokens(arrivals) for turns in every for _, arrivals in turns)
+    span_s = sum(map(_span_s, every))
     if not span_s > 0:
         raise UndefinedMetric("output TPS: no token arrived after its request")
     return num_tokens / span_s
@@ -113,8 +109,7 @@ def goodput_rps(turns: Iterable[tuple[float, Arrivals]], slo: Mapping[str, float
     0.5
     """
     every = list(turns)
-    ends = [last[0] for last in (_first(reversed(arrivals)) for _, arrivals in every) if last]
-    span_s = max(ends) - min(start_s for start_s, _ in every) if ends else 0.0
+    span_s = _span_s(every)
     if not span_s > 0:
         raise UndefinedMetric("goodput: no token arrived after its request")
     return sum(meets(slo, start_s, arrivals) for start_s, arrivals in every) / span_s
@@ -232,6 +227,12 @@ def percentiles(values: npt.ArrayLike) -> dict[str, float]:
 
 def _first(arrivals: Iterable[tuple[float, int]]) -> tuple[float, int] | None:
     return next((arrival for arrival in arrivals if arrival[1] > 0), None)
+
+
+def _span_s(turns: Sequence[tuple[float, Arrivals]]) -> float:
+    """Last token − first request start of the turns of one segment; 0 without a token."""
+    ends = [last[0] for last in (_first(reversed(arrivals)) for _, arrivals in turns) if last]
+    return max(ends) - min(start_s for start_s, _ in turns) if ends else 0.0
 
 
 def _num_tokens(arrivals: Arrivals) -> int:

@@ -103,7 +103,7 @@ def _loop(turns: Sequence[TurnRecord], names: Sequence[tuple[str, str]], seeds: 
     row_of, column_of = {name: row for row, name in enumerate(names)}, {seed: at for at, seed in enumerate(seeds)}
     tokens, busy = np.zeros((2, len(names), len(seeds)))
     order: dict[tuple[int, int], None] = {}
-    for turn in sorted(turns, key=lambda turn: (turn.segment, turn.sent_at_s)):
+    for turn in sorted(turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.slot, turn.id)):
         task = row_of[turn.category, turn.question_id], column_of[turn.seed]
         order.setdefault(task)
         tokens[task] += turn.num_output_tokens
@@ -177,7 +177,7 @@ def _steady_output_tps(segments: Sequence[Sequence[TurnRecord]], reason: str, bo
     """While all streams are busy the rate is that of busy time, in proportion, and so is its interval."""
     value = steady_output_tps(*([(turn.slot, turn.sent_at_s, turn.arrivals) for turn in turns] for turns in segments))
     if value is None:
-        short = f"all streams were busy together for less than {MIN_STEADY_S:g} s, or two turns each"
+        short = f"all streams were busy together for less than {MIN_STEADY_S:g} s, or for fewer than two turns each"
         return Cell.undefined(short if segments else reason)
     conversations = by_conversation(turn for turns in segments for turn in turns)
     num_turns = sum(map(len, segments))

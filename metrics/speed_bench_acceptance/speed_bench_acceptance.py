@@ -61,6 +61,7 @@ class SpeedBenchAcceptance(Strict, evaluate.Metric):
     """
 
     check = staticmethod(acceptance.check)
+    function = staticmethod(acceptance.compute)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

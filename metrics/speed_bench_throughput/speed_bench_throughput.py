@@ -62,6 +62,7 @@ class SpeedBenchThroughput(Strict, evaluate.Metric):
     """
 
     check = staticmethod(throughput.check)
+    function = staticmethod(throughput.compute)
 
     def _info(self) -> evaluate.MetricInfo:
         arrival = datasets.Sequence(datasets.Value("float64"))

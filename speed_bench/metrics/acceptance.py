@@ -4,11 +4,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any, get_args
 
 from speed_bench.acceptance import histogram
-from speed_bench.acceptance_scores import AcceptanceCells, acceptance_cells
+from speed_bench.acceptance_scores import acceptance_cells
 from speed_bench.errors import MetricInputError, UndefinedMetric
 from speed_bench.metrics import inputs
 from speed_bench.metrics.records import bounds_of, intervals_of
-from speed_bench.scores import Bootstrap, Cell
+from speed_bench.scores import Bootstrap
 from speed_bench.tally import Tally, pool, tally_emitted, tally_turn
 from speed_bench.types import LastStep
 
@@ -67,8 +67,7 @@ def compute(
     """
     tallies = _tallies(check(predictions), drafted, accepted, draft_length, last_step)
     choice = AVERAGES[inputs.choice("average", average, AVERAGES)]
-    given = inputs.level(confidence_level)
-    bootstrap = None if given is None else Bootstrap(confidence_level=given, resamples=resamples, seed=seed)
+    bootstrap = inputs.bootstrap(confidence_level, resamples, seed)
     groups = _conversations(tallies, conversations, categories)
     if not any(tally.num_steps for tally in tallies):
         raise UndefinedMetric(f"acceptance: no decode step in {len(tallies)} turns")
@@ -90,7 +89,9 @@ def compute(
 def _tallies(emitted: _Lists, drafted: Any, accepted: Any, draft_length: Any, last_step: Any) -> list[Tally]:
     """The tally of each turn; raises for a step that cannot be."""
     if draft_length is not None:
-        draft_length = inputs.whole("draft_length", draft_length, 0, "tokens drafted per step")
+        draft_length = inputs.whole(
+            "draft_length", draft_length, 0, "tokens drafted per step", most=inputs.MOST_PER_STEP
+        )
     if drafted is None and accepted is not None:
         raise MetricInputError(
             "accepted is given without drafted: how many were accepted says little without of how many"
@@ -108,7 +109,7 @@ def _tallies(emitted: _Lists, drafted: Any, accepted: Any, draft_length: Any, la
     )
     tallies = []
     for request, tokens in enumerate(emitted):
-        word = inputs.choice("last_step", words[request], get_args(LastStep))
+        word = inputs.choice(f"last_step[{request}]", words[request], get_args(LastStep))
         if drafted is None and draft_length is None:
             tallies.append(tally_emitted(tokens))
             continue
@@ -142,8 +143,9 @@ def _check_steps(
                 )
             if tokens <= accepted[step] and not is_last:
                 raise wrong("predictions", step, tokens, f"only the last step can show fewer than {accepted[step]} + 1")
-        if is_last and last_step == "cut" and tokens > drafts:
-            raise wrong("predictions", step, tokens, f"a cut step shows accepted drafts alone, and it drafted {drafts}")
+        if is_last and last_step == "cut" and tokens > (drafts if accepted is None else accepted[step]):
+            known = f"drafted {drafts}" if accepted is None else f"accepted {accepted[step]}"
+            raise wrong("predictions", step, tokens, f"a cut step shows accepted drafts alone, and it {known}")
 
 
 def _tally(emitted: list[int], drafted: list[int], accepted: list[int] | None, last_step: LastStep) -> Tally:
@@ -178,26 +180,21 @@ def _group(groups: Sequence[tuple[str, list[Tally]]], choice: str, bootstrap: Bo
         name: cell for name, cell in cells.values.items() if name not in AVERAGES.values()
     }
     chosen["acceptance_length_pooled"] = cells.values["acceptance_length_pooled"]
+    known = {
+        "joint_acceptance_rate": bool(total.num_steps) and total.lengths is not None,
+        "conditional_acceptance_rate": bool(total.num_steps) and total.trials is not None,
+    }
+    vectors = {name: vector if known[name] else None for name, vector in cells.vectors.items()}
     return {
         **{name: cell.value for name, cell in chosen.items()},
-        **{name: _values(vector) for name, vector in cells.vectors.items()},
+        **{name: None if vector is None else [cell.value for cell in vector] for name, vector in vectors.items()},
         "histogram": None if total.lengths is None else histogram(total),
-        "confidence_interval": None if bootstrap is None else _intervals(chosen, cells),
+        "confidence_interval": None
+        if bootstrap is None
+        else intervals_of(chosen)
+        | {name: None if vector is None else list(map(bounds_of, vector)) for name, vector in vectors.items()},
         "num_conversations": len(groups),
         "num_turns": len(turns),
         "num_turns_without_steps": sum(tally.num_steps == 0 for tally in turns),
         "num_steps": total.num_steps,
-    }
-
-
-def _values(vector: Sequence[Cell]) -> list[float | None] | None:
-    """The values by position; None where the vector as a whole is undefined."""
-    values = [cell.value for cell in vector]
-    return None if len(vector) == 1 and values == [None] and vector[0].n == 0 else values
-
-
-def _intervals(values: dict[str, Cell], cells: AcceptanceCells) -> dict[str, Any]:
-    return intervals_of(values) | {
-        name: None if _values(vector) is None else [bounds_of(cell) for cell in vector]
-        for name, vector in cells.vectors.items()
     }

@@ -13,9 +13,13 @@ from speed_bench.types import RunRecords, Step, TurnRecord
 def acceptance_inputs(folder: Path | str) -> dict[str, Any]:
     """What `acceptance.compute` takes, of all finished turns of a run.
 
-    Raises RunFolderError where the steps of a turn cannot be told apart: the lists would not hold them all.
+    Raises RunFolderError where the steps of a turn cannot be told apart, or every turn of a category failed:
+    the lists would not say so.
     """
-    turns = _turns(read_records(Path(folder)))
+    records = read_records(Path(folder))
+    turns = _turns(records)
+    if lost := sorted({each.category for each in records.failures} - {turn.category for turn in turns}):
+        raise RunFolderError(f"{folder}: no turn of {', '.join(lost)} finished; a mean would be of other text")
     steps = [_steps(turn) for turn in turns]
     unknown = [turn.id for turn, each in zip(turns, steps, strict=True) if each is None]
     if unknown:
@@ -35,7 +39,7 @@ def acceptance_inputs(folder: Path | str) -> dict[str, Any]:
 def throughput_inputs(folder: Path | str) -> dict[str, Any]:
     """What `throughput.compute` takes, of a run that was not interrupted; else raises RunFolderError."""
     turns = _turns(_uninterrupted(Path(folder)))
-    return {**_arrivals(turns, "predictions"), "slots": [turn.slot for turn in turns], **_units(turns)}
+    return {**_arrivals(turns, "predictions"), **_units(turns)}
 
 
 def speedup_inputs(folder: Path | str, baseline: Path | str | None = None) -> dict[str, Any]:
@@ -61,10 +65,12 @@ def _run(folder: Path, turns: Sequence[TurnRecord]) -> dict[str, Any]:
     return {
         "rows": [f"{turn.id} seed {turn.seed}" for turn in turns],
         "settings": {
+            "model": config.model,
             "temperature": config.temperature,
             "max_tokens": config.max_tokens,
             "seeds": list(config.seeds),
             "concurrency": config.concurrency,
+            "warmup_per_slot": config.warmup_per_slot,
             "history": config.history,
             "data": run.provenance.data.manifest_sha256,
         },
@@ -94,7 +100,12 @@ def _steps(turn: TurnRecord) -> tuple[Step, ...] | None:
 
 def _arrivals(turns: Sequence[TurnRecord], name: str) -> dict[str, Any]:
     arrivals = [[(at, num) for at, num in turn.arrivals if num] for turn in turns]
-    return {name: arrivals, "start_s": [turn.sent_at_s for turn in turns]}
+    return {
+        name: arrivals,
+        "start_s": [turn.sent_at_s for turn in turns],
+        "slots": [turn.slot for turn in turns],
+        "seeds": [turn.seed for turn in turns],
+    }
 
 
 def _units(turns: Sequence[TurnRecord]) -> dict[str, Any]:

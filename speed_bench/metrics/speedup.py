@@ -8,7 +8,7 @@ from speed_bench.comparison import compare
 from speed_bench.errors import MetricInputError
 from speed_bench.metrics import inputs
 from speed_bench.metrics.records import intervals_of, run_of, turn_of
-from speed_bench.scores import Bootstrap, Cell
+from speed_bench.scores import Cell
 from speed_bench.types import RunRecords
 
 _VALUES = (
@@ -20,7 +20,7 @@ _VALUES = (
     "paired_share",
 )
 _RUNS = ("run1", "run2")
-_MEASURED = ("arrivals", "start_s", "steps", "prompts")
+_MEASURED = ("arrivals", "start_s", "slots", "seeds", "steps", "prompts")
 _SIDE = ("rows", "settings", *_MEASURED)
 _SETTINGS = ("temperature", "max_tokens")
 _LOADS = ("concurrency", "request_rate")
@@ -33,7 +33,7 @@ def check(predictions1: object, predictions2: object) -> tuple[_Ids, _Ids]:
     Raises MetricInputError for anything else, and where the runs have different numbers of turns.
     """
     first, second = (
-        inputs.counts(name, ids, least=0, what="output token ids", position="token", unnamed=True)
+        inputs.counts(name, ids, least=0, most=inputs.MOST, what="output token ids", position="token", unnamed=True)
         for name, ids in (("predictions1", predictions1), ("predictions2", predictions2))
     )
     if len(first) != len(second):
@@ -62,7 +62,8 @@ def compute(
     - `settings`: sampling and load, a dict of `temperature`, `max_tokens`, `concurrency` or `request_rate`,
       and whatever else must be equal;
     - `arrivals` ([time_s, num_tokens]) and `start_s`, as `throughput.compute` takes them; without them in
-      both runs there is no speed-up;
+      both runs there is no speed-up; `slots`, the stream that sent each turn of a closed loop: without it in
+      both runs `speedup_output_tps` has no interval; `seeds`, if a conversation was run several times;
     - `steps`: tokens emitted per decode step, prefill excluded; without them in both runs there is no
       difference in acceptance;
     - `prompts`: what identifies the input of the turn, such as its sha256. Turns whose inputs differ are
@@ -90,8 +91,7 @@ def compute(
     rows = [inputs.ids(f"{name}['rows']", side["rows"], num) for name, side in zip(_RUNS, sides, strict=True)]
     _refuse_other_rows(*rows)
     _refuse_other_settings(*(side["settings"] for side in sides))
-    given = inputs.level(confidence_level)
-    bootstrap = None if given is None else Bootstrap(confidence_level=given, resamples=resamples, seed=seed)
+    bootstrap = inputs.bootstrap(confidence_level, resamples, seed)
     units = dict(zip(rows[0], inputs.units(conversations, categories, num), strict=True))
     both = [key for key in _MEASURED if all(side.get(key) is not None for side in sides)]
     records = [
@@ -102,10 +102,11 @@ def compute(
     cells = {name: getattr(found, name) for name in _VALUES}
     if "arrivals" not in both:
         cells |= {name: Cell.undefined("no arrivals") for name in _VALUES if name.startswith("speedup")}
+    intervals = intervals_of(cells) if "slots" in both else intervals_of(cells) | {"speedup_output_tps": None}
     return {
         **{name: cell.value for name, cell in cells.items()},
         "p_value": found.acceptance_length_difference.p_value,
-        "confidence_interval": None if bootstrap is None else intervals_of(cells),
+        "confidence_interval": None if bootstrap is None else intervals,
         "num_conversations": len({conversation for conversation, _ in units.values()}),
         "num_turns": num,
     }
@@ -120,6 +121,8 @@ def _side(name: str, run: object) -> dict[str, Any]:
     for key in ("rows", "settings"):
         if run.get(key) is None:
             raise MetricInputError(f"{name} has no '{key}': runs are compared only where both say what they are of")
+    if run.get("slots") is not None and run.get("arrivals") is None:
+        raise MetricInputError(f"{name} has 'slots' without 'arrivals': streams are looked at for their load")
     if (run.get("arrivals") is None) != (run.get("start_s") is None):
         raise MetricInputError(f"{name} has only one of 'arrivals' and 'start_s': a time needs a start")
     return dict(run)
@@ -169,6 +172,12 @@ def _records(
         inputs.starts(f"{name}['start_s']", measured["start_s"], arrivals) if "start_s" in measured else [0.0] * num
     )
     steps = _steps(name, outputs, measured)
+    slots = (
+        inputs.in_streams(f"{name}['slots']", measured["slots"], starts, arrivals) if "slots" in measured else [0] * num
+    )
+    seeds = (
+        inputs.whole_per_turn(f"{name}['seeds']", measured["seeds"], num, "seeds") if "seeds" in measured else [0] * num
+    )
     prompts = inputs.ids(f"{name}['prompts']", measured["prompts"], num) if "prompts" in measured else [""] * num
     return run_of(
         [
@@ -178,6 +187,8 @@ def _records(
                 category=units[row][1],
                 start_s=starts[at],
                 arrivals=arrivals[at],
+                slot=slots[at],
+                seed=seeds[at],
                 output_ids=outputs[at],
                 steps=None if steps is None else steps[at],
                 prompt=prompts[at],

@@ -1,7 +1,10 @@
-"""A mixin for `evaluate` modules: what is added is checked before `evaluate` casts it."""
+"""A mixin for `evaluate` modules: what is given is checked before `evaluate` casts it."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
+
+from speed_bench.errors import MetricInputError, unknown
 
 
 class Strict:
@@ -13,6 +16,16 @@ class Strict:
 
     check: ClassVar[Callable[..., object]]
     """Takes the features of the module by name, one value per request; raises for one that cannot be."""
+    function: ClassVar[Callable[..., dict[str, Any]]]
+    """What the module computes: its arguments are those of the function."""
+
+    def compute(self, **given: Any) -> Any:
+        """Compute from what is given here and what was added before. An argument that there is not is named."""
+        known = inspect.signature(self.function).parameters
+        for name in given:
+            if name not in known:
+                raise MetricInputError(unknown("argument", name, known))
+        return super().compute(**given)  # type: ignore[misc]
 
     def add_batch(self, **batch: Any) -> None:
         """Add the inputs of several requests."""

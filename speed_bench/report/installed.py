@@ -37,10 +37,11 @@ def summary(changes: Sequence[tuple[MetricModule, Change]], folder: Path) -> lis
     return [*lines, f"in {folder}"]
 
 
-def usage(modules: Sequence[MetricModule]) -> list[str]:
-    """How to use what is installed, a sentence per line."""
+def usage(modules: Sequence[MetricModule], folder: Path) -> list[str]:
+    """How to use what is installed in the cache at `folder`, a sentence per line."""
+    where = "from any directory" if folder.is_absolute() else "from this directory, since the cache's path is relative"
     lines = [
-        "use from any directory: " + ", ".join(f'evaluate.load("{module.name}")' for module in modules),
+        f"use {where}: " + ", ".join(f'evaluate.load("{module.name}")' for module in modules),
         "HF_EVALUATE_OFFLINE=1 makes it answer at once; else it asks the Hub first, which takes ~1.6 s without a "
         "network, and minutes if the Hub's address takes connections but never answers",
     ]

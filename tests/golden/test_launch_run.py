@@ -111,6 +111,9 @@ def test_the_published_table_comes_out_of_requests_in_the_peers_convention():
         predictions.append([num_tokens // num_steps + 1] * longer + [num_tokens // num_steps] * (num_steps - longer))
     found = compute(predictions, categories=list(PER_CATEGORY), average="specdec_bench", confidence_level=None)
     assert found["acceptance_length"] == pytest.approx(2.4511, abs=5e-5)
+    twice = {"predictions": [*predictions, predictions[0]], "categories": [*PER_CATEGORY, "coding"]}
+    over_requests = compute(**twice, average="specdec_bench", confidence_level=None)["acceptance_length"]
+    assert over_requests == pytest.approx((sum(PER_CATEGORY.values()) + PER_CATEGORY["coding"]) / 12, abs=1e-12)
     lengths = {name: group["acceptance_length"] for name, group in found["per_category"].items()}
     assert lengths == pytest.approx(PER_CATEGORY, abs=1e-12)
     ours = compute(predictions, categories=list(PER_CATEGORY), confidence_level=None)

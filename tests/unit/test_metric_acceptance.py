@@ -97,10 +97,37 @@ def test_intervals_begin_at_eight_conversations_and_can_be_left_out():
     assert compute(eight)["confidence_interval"]["conditional_acceptance_rate"] is None
 
 
+def test_a_position_without_a_trial_is_none_and_its_vector_is_not():
+    found = values([[1]], draft_length=1, last_step="unknown")
+    assert found["conditional_acceptance_rate"] == [None]
+    assert values([[1, 1]], drafted=[[0, 0]])["conditional_acceptance_rate"] == []
+
+
+def test_the_interval_of_equal_lengths_is_their_length_however_unequal_the_categories():
+    found = compute([[1, 1]] * 10, categories=["a"] * 9 + ["b"])
+    assert found["confidence_interval"]["acceptance_length"] == pytest.approx([1.0, 1.0])
+
+
+def test_joint_rates_have_intervals_and_unequal_categories_weigh_the_same():
+    predictions = [[1 + number % 4, 2] for number in range(12)] + [[3, 3]] * 2
+    names = ["a"] * 12 + ["b"] * 2
+    found = compute(predictions, categories=names)
+    low, high = found["confidence_interval"]["acceptance_length"]
+    assert low < found["acceptance_length"] < high
+    assert high - low < compute(predictions, average="conversation")["acceptance_length"]
+    assert all(
+        bounds[0] <= rate <= bounds[1]
+        for bounds, rate in zip(
+            found["confidence_interval"]["joint_acceptance_rate"], found["joint_acceptance_rate"], strict=True
+        )
+    )
+
+
 def test_numpy_arrays_of_integers_are_lists_of_integers():
     plain = values([[4, 1], [2, 2]], draft_length=3)
     assert values(np.array([[4, 1], [2, 2]]), draft_length=np.int64(3)) == plain
     assert values([np.array([4, 1], dtype=np.int32), (2, 2)], draft_length=3) == plain
+    assert values([range(4, 5), [2]], conversations=np.array([7, 7])) == values([[4], [2]], conversations=[7, 7])
 
 
 @pytest.mark.parametrize(
@@ -158,9 +185,22 @@ def test_numpy_arrays_of_integers_are_lists_of_integers():
             "categories[1] is 'qa' (request 1), but an earlier turn of conversation 'a' is in 'math'",
         ),
         ({"average": "categories"}, "unknown average 'categories'; did you mean 'category'?"),
-        ({"last_step": "torn"}, "unknown last_step 'torn'"),
+        ({"last_step": ["complete", "cutt", "cut"]}, "unknown last_step[1] 'cutt'; did you mean 'cut'?"),
         ({"last_step": ["cut"], "draft_length": 3}, "last_step has 1 entries for 3 turns"),
         ({"last_step": "cut", "drafted": [[3], [3, 3], [0]]}, "predictions[2][0] is 1 (request 2, step 0): a cut step"),
+        (
+            {"drafted": [[3], [3, 3], [3]], "accepted": [[1], [1, 1], [0]], "last_step": "cut"},
+            "predictions[0][0] is 2 (request 0, step 0): a cut step shows accepted drafts alone, and it accepted 1",
+        ),
+        ({"predictions": [np.array(3)]}, "predictions[0] is a list of tokens emitted per decode step, not array(3)"),
+        ({"predictions": {"a": [1]}}, "predictions is one list of tokens emitted per decode step per turn, not {'a'"),
+        ({"predictions": [[2], [5012, 3321]]}, "predictions[1][0] is 5012 (request 1, step 0)"),
+        ({"resamples": 0}, "resamples is 0: resamples are whole numbers from 1"),
+        ({"resamples": "10"}, "resamples is '10', a str"),
+        ({"resamples": True}, "resamples is True, a bool"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.0}, "seed is 1.0, a float"),
+        ({"confidence_level": 0.9999999999999999}, "confidence_level is 0.9999999999999999"),
         ({"confidence_level": 95}, "confidence_level is 95: it is a number between 0 and 1"),
         ({"confidence_level": float("nan")}, "confidence_level is nan"),
     ],

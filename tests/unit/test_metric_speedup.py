@@ -53,6 +53,13 @@ def test_every_mean_has_an_interval_and_the_difference_a_p_value():
     assert compared(run1=run(), run2=run())["p_value"] == 1.0
 
 
+def test_an_interval_of_the_speed_up_in_output_tps_needs_to_know_the_streams():
+    assert compared()["confidence_interval"]["speedup_output_tps"] is None
+    slots = {"slots": [0] * 10}
+    found = compared(run(step_s=0.5, tokens_per_step=2, **slots), run(**slots))
+    assert found["confidence_interval"]["speedup_output_tps"] is not None
+
+
 def test_rows_are_paired_by_name_not_by_place():
     there = run()
     back = {key: value if key == "settings" else value[::-1] for key, value in run().items()}
@@ -114,6 +121,7 @@ def test_the_difference_is_a_mean_of_category_means():
         ({"settings": {"temperature": 0.0, "max_tokens": 8}}, "run2['settings'] has no concurrency or request_rate"),
         ({"settings": 3}, "run2['settings'] is a dict of sampling and load, not 3"),
         ({"arrivals": None}, "run2 has only one of 'arrivals' and 'start_s'"),
+        ({"slots": [0] * 10, "arrivals": None, "start_s": None}, "run2 has 'slots' without 'arrivals'"),
         ({"arrival": []}, "unknown key of run2 'arrival'; did you mean 'arrivals'?"),
         (
             {"arrivals": [[(101.0, 5)]] * 9 + [[(101.0, 4)]]},

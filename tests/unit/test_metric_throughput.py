@@ -1,5 +1,6 @@
 """The throughput module on plain lists."""
 
+import numpy as np
 import pytest
 
 from speed_bench.errors import MetricInputError, UndefinedMetric
@@ -53,7 +54,8 @@ def test_goodput_counts_requests_that_kept_every_limit():
     assert compute(**TWO)["goodput_rps"] is None
     assert compute(**TWO, slo={"ttft_s": 1.5})["goodput_rps"] == 1.0
     assert compute(**TWO, slo={"ttft_s": 1.5, "e2e_s": 1.0})["goodput_rps"] == 0.5
-    assert compute(**TWO, slo={"tpot_s": 0.1})["goodput_rps"] == 0.5
+    assert compute(**TWO, slo={"tpot_s": np.float32(0.1)})["goodput_rps"] == 0.5
+    assert compute([[(0.0, 1)]], start_s=[0.0], slo={"ttft_s": 1})["goodput_rps"] is None
 
 
 def test_means_have_intervals_over_conversations():
@@ -80,7 +82,7 @@ def test_what_was_stored_as_floats_becomes_whole_again():
         ({"predictions": [[(0.5, 1)], [(2.0, 1.0)]]}, "predictions[1][0][1] is 1.0, a float (request 1, arrival 0)"),
         ({"predictions": [[(0.5, 1)], [(2.0, 0)]]}, "predictions[1][0][1] is 0 (request 1, arrival 0)"),
         ({"predictions": [[(0.5, 1)], [("2", 1)]]}, "predictions[1][0][0] is '2', a str (request 1)"),
-        ({"predictions": [[(0.5, 1)], [(float("nan"), 1)]]}, "predictions[1][0][0] is nan (request 1)"),
+        ({"predictions": [[(0.5, 1)], [(float("nan"), 1)]]}, "predictions[1][0][0] is nan, a float (request 1)"),
         (
             {"predictions": [[(0.5, 1)], [(2.0, 1), (1.0, 1)]]},
             "predictions[1][1] is at 1.0 s, before the arrival at 2.0 s",
@@ -88,6 +90,10 @@ def test_what_was_stored_as_floats_becomes_whole_again():
         ({"start_s": [0.0]}, "start_s has 1 entries for 2 turns"),
         ({"start_s": [0.0, True]}, "start_s[1] is True, a bool (request 1)"),
         ({"start_s": [0.0, 2.5]}, "start_s[1] is 2.5 s (request 1), after its first arrival at 2.0 s"),
+        ({"predictions": [[(10**400, 1)], []], "start_s": [0.0, 0.0]}, "(request 0): a time is seconds, below 1e11"),
+        ({"predictions": [[(0.5, 10**9)], []]}, "predictions[0][0][1] is 1000000000 (request 0, arrival 0)"),
+        ({"slots": [3, 3]}, "slots[1] is 3 (request 1), a stream whose request 0 had not ended"),
+        ({"seeds": [0, 0.5]}, "seeds[1] is 0.5, a float (request 1)"),
         ({"slots": [0, -1]}, "slots[1] is -1 (request 1)"),
         ({"num_gpus": 0}, "num_gpus is 0: numbers of GPUs are whole numbers from 1"),
         ({"slo": {"ttft": 1.0}}, "unknown slo term 'ttft'; did you mean 'ttft_s'?"),

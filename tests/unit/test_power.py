@@ -76,6 +76,8 @@ def test_one_run_gives_the_spread_of_another_that_correlates_with_it():
         (("--sd", "0"), "--sd 0: it is a number of tokens per step above 0"),
         (("--sd", "nan"), "--sd nan: it is"),
         (("--sd", "0.3", "--power", "80"), "--power 80: a probability lies between 0 and 1"),
+        (("--sd", "0.3", "--power", "0.05"), "--power 0.05 at --confidence 0.95: two equal drafters differ that often"),
+        (("--sd", "1e308"), "--sd 1e+308: it is"),
         (("--sd", "0.3", "--difference", "-0.1"), "--difference -0.1: it is a number of tokens per step above 0"),
         (("nowhere",), "nowhere"),
     ],
@@ -93,4 +95,4 @@ def test_runs_of_other_prompts_are_refused(tmp_path: Path):
     (other / "turns-0.jsonl").write_text(text.replace('"prompt_sha256":"', '"prompt_sha256":"ff'), "utf-8")
     done = speed_bench("power", RUN, other, check=False)
     assert done.returncode == 2
-    assert "have no turn with the same input: were the prompts the same?" in done.stderr
+    assert "the runs have no turn with the same input: were the prompts the same?" in done.stderr

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from records import steps_of, turn
 
 from speed_bench.errors import MetricInputError, RunFolderError
 from speed_bench.metrics import acceptance, speedup, throughput
 from speed_bench.metrics.run_folder import acceptance_inputs, speedup_inputs, throughput_inputs
-from speed_bench.runner.journal import read_records
+from speed_bench.runner.journal import Journal, RunFile, read_records, read_run_file, write_run_file
 from speed_bench.scoring import score
+from speed_bench.types import Failure, Segment
 
 RUN = Path(__file__).parent.parent / "recordings" / "run"
 """`speed-bench run --max-tokens 32`: 27 turns by n-gram drafts, and their baseline."""
@@ -38,18 +42,59 @@ def test_the_recorded_journal_is_scored_as_it_was():
     assert json.loads(json.dumps(scores)) == SCORES
 
 
-def groups() -> dict[str, tuple[dict, dict]]:
-    found = acceptance.compute(**acceptance_inputs(RUN))
-    categories = SCORES["acceptance"]["categories"]
+def busy_run(folder: Path, run_file: RunFile, *, step_s: float, drafts: bool = True) -> None:
+    """What a run at concurrency 4 with two seeds leaves: categories of unequal size, turns in flight together, a
+    conversation of two turns, a one-token answer."""
+    rng, free, turns = np.random.default_rng(5), [0.0] * 4, []
+    for seed in (0, 1):
+        for number in range(20):
+            name, category = f"{number:032x}", "coding" if number < 12 else "math"
+            slot = free.index(min(free))
+            for index in range(2 if number % 5 == 0 else 1):
+                num = 0 if number == 7 else int(rng.integers(2, 12))
+                accepted = rng.integers(0, 4, size=num).tolist() if drafts else [0] * num
+                steps = steps_of(*accepted, drafted=3 if drafts else 0)
+                made = turn(f"{name}/{index}", steps, category=category, at_s=free[slot], step_s=step_s)
+                turns.append(replace(made, seed=seed, slot=slot))
+                free[slot] = made.finished_at_s + 0.01
+    run_file = run_file.model_copy(update={"config": run_file.config.model_copy(update={"concurrency": 4})})
+    folder.mkdir()
+    write_run_file(folder, run_file)
+    with Journal(folder, run_file) as journal:
+        for each in turns:
+            journal.add(each)
+        journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None, wall_s=99.0, whole=True))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders with a baseline each: a recorded one, and one under load."""
+    busy = tmp_path_factory.mktemp("runs") / "busy"
+    run_file = read_run_file(RUN)
+    busy_run(busy, run_file, step_s=0.3)
+    busy_run(busy / "baseline", run_file, step_s=0.2, drafts=False)
+    return {"recorded": RUN, "busy": busy}
+
+
+@pytest.fixture(scope="module", params=["recorded", "busy"])
+def scored(request: pytest.FixtureRequest, folders: dict[str, Path]) -> tuple[Path, dict]:
+    """A run folder and its scores."""
+    folder = folders[request.param]
+    scores = score(read_records(folder), read_records(folder / "baseline"))
+    return folder, json.loads(json.dumps(scores.model_dump(mode="json")))
+
+
+def test_acceptance_equals_the_scores(scored):
+    folder, scores = scored
+    found = acceptance.compute(**acceptance_inputs(folder))
+    categories = scores["acceptance"]["categories"]
     assert found["per_category"].keys() == categories.keys()
-    return {"overall": (found, SCORES["acceptance"]["overall"])} | {
-        name: (found["per_category"][name], categories[name]) for name in categories
-    }
+    check_group(found, scores["acceptance"]["overall"])
+    for name in categories:
+        check_group(found["per_category"][name], categories[name])
 
 
-@pytest.mark.parametrize(("name", "group"), groups().items())
-def test_acceptance_equals_the_scores(name, group):
-    found, scored = group
+def check_group(found: dict, group: dict) -> None:
     for metric in (
         "acceptance_length",
         "acceptance_length_pooled",
@@ -57,40 +102,44 @@ def test_acceptance_equals_the_scores(name, group):
         "acceptance_length_uncensored",
         "draft_acceptance_rate",
     ):
-        assert found[metric] == same(scored[metric]["value"]), metric
-        assert found["confidence_interval"][metric] == bounds(scored[metric]), metric
+        assert found[metric] == same(group[metric]["value"]), metric
+        assert found["confidence_interval"][metric] == bounds(group[metric]), metric
     for metric in ("joint_acceptance_rate", "conditional_acceptance_rate"):
-        assert found[metric] == [same(cell["value"]) for cell in scored[metric]]
-        assert found["confidence_interval"][metric] == [bounds(cell) for cell in scored[metric]]
-    assert found["histogram"] == {int(length): num for length, num in scored["histogram"].items()}
+        assert found[metric] == [same(cell["value"]) for cell in group[metric]]
+        assert found["confidence_interval"][metric] == [bounds(cell) for cell in group[metric]]
+    assert found["histogram"] == {int(length): num for length, num in group["histogram"].items()}
     for count in ("num_conversations", "num_turns", "num_turns_without_steps", "num_steps"):
-        assert found[count] == scored[count]
+        assert found[count] == group[count]
 
 
 @pytest.mark.parametrize("average", ["conversation", "specdec_bench"])
-def test_acceptance_under_another_average_equals_the_scores(average):
-    found, scored = acceptance.compute(**acceptance_inputs(RUN), average=average), SCORES["acceptance"]["overall"]
-    cell = scored[f"acceptance_length_{average}"]
+def test_acceptance_under_another_average_equals_the_scores(average, scored):
+    folder, scores = scored
+    found = acceptance.compute(**acceptance_inputs(folder), average=average)
+    cell = scores["acceptance"]["overall"][f"acceptance_length_{average}"]
     assert found["acceptance_length"] == same(cell["value"])
     assert found["confidence_interval"]["acceptance_length"] == bounds(cell)
 
 
-def test_throughput_equals_the_scores():
-    found, scored = throughput.compute(**throughput_inputs(RUN)), SCORES["serving"]
-    assert found["output_tps"] == same(scored["output_tps"]["value"])
-    assert found["steady_output_tps"] == same(scored["steady_output_tps"]["value"])
-    assert found["confidence_interval"]["output_tps"] == bounds(scored["output_tps"])
+def test_throughput_equals_the_scores(scored):
+    folder, scores = scored
+    found, serving = throughput.compute(**throughput_inputs(folder), num_gpus=2), scores["serving"]
+    for name in ("output_tps", "steady_output_tps"):
+        assert found[name] == same(serving[name]["value"]), name
+        assert found[f"{name}_per_gpu"] == same(serving[name]["value"] / 2), name
+        assert found["confidence_interval"][name] == bounds(serving[name]), name
     for name in ("user_tps", "ttft_s", "itl_s", "tpot_s", "e2e_s", "step_gap_s"):
-        distribution = scored[name]
+        distribution = serving[name]
         assert found[name]["mean"] == same(distribution["value"]), name
         assert found["confidence_interval"][name] == bounds(distribution), name
         for rank in ("p50", "p90", "p95", "p99", "n"):
             assert found[name][rank] == same(distribution[rank]), name
-    assert (found["num_requests"], found["num_output_tokens"]) == (scored["num_turns"], scored["num_output_tokens"])
+    assert (found["num_requests"], found["num_output_tokens"]) == (serving["num_turns"], serving["num_output_tokens"])
 
 
-def test_the_speed_up_equals_the_scores():
-    found, scored = speedup.compute(**speedup_inputs(RUN)), SCORES["baseline"]
+def test_the_speed_up_equals_the_scores(scored):
+    folder, scores = scored
+    found, compared = speedup.compute(**speedup_inputs(folder)), scores["baseline"]
     for name in (
         "speedup_output_tps",
         "speedup_tpot",
@@ -99,9 +148,42 @@ def test_the_speed_up_equals_the_scores():
         "common_prefix_tokens",
         "paired_share",
     ):
-        assert found[name] == same(scored[name]["value"]), name
-        assert found["confidence_interval"][name] == bounds(scored[name]), name
-    assert found["p_value"] == scored["acceptance_length_difference"]["p_value"]
+        assert found[name] == same(compared[name]["value"]), name
+        assert found["confidence_interval"][name] == bounds(compared[name]), name
+    assert found["p_value"] == same(compared["acceptance_length_difference"]["p_value"])
+
+
+def test_the_order_of_requests_changes_nothing(folders):
+    given = throughput_inputs(folders["busy"])
+    order = np.random.default_rng(0).permutation(len(given["predictions"])).tolist()
+    shuffled = {name: [values[at] for at in order] for name, values in given.items()}
+    found, expected = throughput.compute(**shuffled), throughput.compute(**given)
+    assert found["steady_output_tps"] == same(expected["steady_output_tps"])
+    assert found["confidence_interval"] == {
+        name: same(interval) for name, interval in expected["confidence_interval"].items()
+    }
+
+
+def test_a_busy_run_has_an_interval_of_its_throughput_that_knows_its_streams(folders):
+    given = throughput_inputs(folders["busy"])
+    low, high = throughput.compute(**given)["confidence_interval"]["output_tps"]
+    alone = {**given, "slots": list(range(len(given["slots"])))}
+    assert throughput.compute(**alone)["confidence_interval"]["output_tps"] != [low, high]
+    assert low < throughput.compute(**given)["output_tps"] < high
+
+
+def test_a_category_that_failed_is_not_left_out_of_the_mean(folders, tmp_path):
+    lost = Path(shutil.copytree(RUN, tmp_path / "lost"))
+    lines = (lost / "turns-0.jsonl").read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if '"category":"qa"' not in line]
+    assert len(kept) < len(lines)
+    (lost / "turns-0.jsonl").write_text("".join(kept), "utf-8")
+    with Journal(lost, read_run_file(lost)) as journal:
+        journal.add(Failure("x/0", "qa", 0, 0, "request", "reset", 1.0))
+    with pytest.raises(RunFolderError, match="no turn of qa finished"):
+        acceptance_inputs(lost)
+    compared = score(read_records(lost), read_records(RUN)).baseline.acceptance_length_difference
+    assert compared.reason == "no turn of qa had the same input in both runs"
 
 
 def test_another_run_can_be_the_baseline(copy):
@@ -109,10 +191,19 @@ def test_another_run_can_be_the_baseline(copy):
     assert (found["speedup_tpot"], found["acceptance_length_difference"], found["p_value"]) == (1.0, 0.0, 1.0)
 
 
-def test_runs_under_another_load_are_refused(copy):
+@pytest.mark.parametrize(
+    ("here", "there", "difference"),
+    [
+        ('"concurrency": 1', '"concurrency": 4', "concurrency: 1 in run1, 4 in run2"),
+        ('"history": "own"', '"history": "replay:x"', "history: 'own' in run1, 'replay:x' in run2"),
+        ('"model": "smollm2-135m-instruct"', '"model": "another"', "model: 'smollm2-135m-instruct' in run1"),
+    ],
+)
+def test_runs_of_another_load_model_or_history_are_refused(copy, here, there, difference):
     text = (copy / "run.json").read_text("utf-8")
-    (copy / "run.json").write_text(text.replace('"concurrency": 1', '"concurrency": 4'), "utf-8")
-    with pytest.raises(MetricInputError, match="the runs differ in concurrency: 1 in run1, 4 in run2"):
+    assert here in text
+    (copy / "run.json").write_text(text.replace(here, there), "utf-8")
+    with pytest.raises(MetricInputError, match=f"the runs differ in {difference}"):
         speedup.compute(**speedup_inputs(RUN, copy))
 
 

@@ -306,7 +306,7 @@ def test_the_difference_in_acceptance_is_paired_by_conversation_and_a_mean_of_ca
 def test_there_is_no_difference_where_inputs_or_steps_are_not_the_same_or_not_known():
     ours = run_of(turn("a/0", steps_of(1)))
     for changes, reason in (
-        ({"prompt_sha256": "other"}, "no conversation has decode steps and the same input in both runs"),
+        ({"prompt_sha256": "other"}, "no turn of math had the same input in both runs"),
         ({"counts": None}, "not available from this origin"),
     ):
         cell = score(ours, run_of(turn("a/0", steps_of(1), **changes))).baseline.acceptance_length_difference
