@@ -19,8 +19,9 @@ Args:
     predictions2 (`list` of `list` of `int`): those of the run it is compared with, such as the baseline.
     run1 (`dict`): describes the turns of the run, in the order of `predictions1`: `rows` (which turn it is) and
         `settings` (`temperature`, `max_tokens`, `concurrency` or `request_rate`, and what else must be equal); where
-        known, `arrivals` (`[time_s, num_tokens]`) with `start_s`, `steps` (tokens emitted per decode step, prefill
-        excluded) and `prompts` (what identifies the input of the turn, such as its sha256).
+        known, `arrivals` (`[time_s, num_tokens]`) with `start_s`, `slots` (the stream of a closed loop that sent each
+        turn), `seeds` (which run of its conversation), `steps` (tokens emitted per decode step, prefill excluded) and
+        `prompts` (what identifies the input of the turn, such as its sha256).
     run2 (`dict`): the same of the other run, in the order of `predictions2`.
     conversations (`list` of `str` or `int`, optional): the conversation of each turn of run 1, the unit of the
         intervals; by default each turn is its own.

@@ -20,6 +20,7 @@ Args:
     conversations (`list` of `str` or `int`, optional): the conversation of each request, the unit of the intervals;
         by default each request is its own.
     categories (`list` of `str`, optional): the category of each request; intervals are drawn within them.
+    seeds (`list` of `int`, optional): which run of its conversation each request is of, if there were several.
     slots (`list` of `int`, optional): the stream of a closed loop that sent each request; without it there is no
         steady state and no interval of `output_tps`.
     num_gpus (`int`, optional): what the throughputs per GPU are divided by.

@@ -1,4 +1,8 @@
-"""Errors that other benchmarks made, each on an input where it shows."""
+"""Errors that other benchmarks made, each on an input where it shows.
+
+A failed request that ends a run or becomes an empty answer, and an algorithm that is silently not there, are in
+`tests/faults`; secrets never enter a run folder, so there is nothing to redact.
+"""
 
 import json
 
