@@ -102,22 +102,25 @@ def _tallies(emitted: _Lists, drafted: Any, accepted: Any, draft_length: Any, la
     if accepted is not None:
         accepted = inputs.counts("accepted", accepted, least=0, what="tokens accepted per step")
         inputs.same_shape("accepted", accepted, "predictions", emitted)
-    words = (
-        [last_step] * len(emitted)
-        if isinstance(last_step, str)
-        else inputs.per_turn("last_step", last_step, len(emitted), "words")
-    )
+    words = _last_steps(last_step, len(emitted))
     tallies = []
     for request, tokens in enumerate(emitted):
-        word = inputs.choice(f"last_step[{request}]", words[request], get_args(LastStep))
         if drafted is None and draft_length is None:
             tallies.append(tally_emitted(tokens))
             continue
         drafts = [draft_length] * len(tokens) if drafted is None else drafted[request]
         rights = None if accepted is None else accepted[request]
-        _check_steps(request, tokens, drafts, rights, draft_length, word)
-        tallies.append(_tally(tokens, drafts, rights, word))
+        _check_steps(request, tokens, drafts, rights, draft_length, words[request])
+        tallies.append(_tally(tokens, drafts, rights, words[request]))
     return tallies
+
+
+def _last_steps(last_step: Any, num: int) -> list[LastStep]:
+    """What is known of the last step of each turn, from one word for all or one per turn."""
+    if isinstance(last_step, str):
+        return [inputs.choice("last_step", last_step, get_args(LastStep))] * num
+    words = inputs.per_turn("last_step", last_step, num, "words")
+    return [inputs.choice(f"last_step[{request}]", word, get_args(LastStep)) for request, word in enumerate(words)]
 
 
 def _check_steps(

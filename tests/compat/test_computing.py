@@ -173,7 +173,7 @@ def test_a_refused_option_leaves_a_module_that_works(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_option_is_named(name: str, in_memory: dict[str, Any]):
-    with pytest.raises(TypeError, match="confidence"):
+    with pytest.raises(MetricInputError, match="unknown argument 'confidence'; did you mean 'confidence_level'"):
         in_memory[name].compute(**SMALL[name], confidence=0.9)
     assert in_memory[name].compute(**SMALL[name]) == FUNCTIONS[name](**SMALL[name])
 

@@ -118,7 +118,9 @@ def test_what_is_refused_is_shown_as_its_sentence(space: tuple[str, int]):
         json.dumps({**SMALL[name], first: None}): f"the input has no {first}",
         json.dumps({**SMALL[name], first: [["1"]]}): f"{first}[0][0] is '1', a str (request 0",
         json.dumps({**SMALL[name], "confidence_level": 95}): "confidence_level is 95",
-        json.dumps({**SMALL[name], "confidence": 0.9}): "unexpected keyword argument 'confidence'",
+        json.dumps(
+            {**SMALL[name], "confidence": 0.9}
+        ): "unknown argument 'confidence'; did you mean 'confidence_level'?",
     }
     if name == "speed_bench_throughput":
         wrong[json.dumps({**SMALL[name], first: [["1"]]})] = f"{first}[0][0] is a pair"

@@ -186,6 +186,7 @@ def test_numpy_arrays_of_integers_are_lists_of_integers():
         ),
         ({"average": "categories"}, "unknown average 'categories'; did you mean 'category'?"),
         ({"last_step": ["complete", "cutt", "cut"]}, "unknown last_step[1] 'cutt'; did you mean 'cut'?"),
+        ({"last_step": "torn"}, "unknown last_step 'torn'"),
         ({"last_step": ["cut"], "draft_length": 3}, "last_step has 1 entries for 3 turns"),
         ({"last_step": "cut", "drafted": [[3], [3, 3], [0]]}, "predictions[2][0] is 1 (request 2, step 0): a cut step"),
         (
