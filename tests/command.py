@@ -39,7 +39,10 @@ def speed_bench(
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    """Start a verb and let it run. Its coverage is not measured: a killed process leaves a torn data file."""
+    """Start a verb and let it run. Its coverage is not measured: a killed process leaves a torn data file.
+
+    It takes SIGINT as from a terminal: a shell that starts the tests in its background would have them ignore it.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
     return subprocess.Popen(
         [*SPEED_BENCH, *map(str, arguments)],
@@ -49,6 +52,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         text=True,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
