@@ -76,6 +76,11 @@ def test_a_cut_leaves_unknown_how_many_drafts_were_right():
         assert found["acceptance_length"] == 3.0
 
 
+def test_a_turn_without_a_step_hides_nothing_of_what_was_accepted():
+    run = {"predictions": [[], [2]], "conversations": ["a", "a"], "last_step": ["unknown", "complete"]}
+    assert values(**run, draft_length=3)["draft_acceptance_rate"] == 1 / 3
+
+
 def test_a_one_token_answer_is_a_turn_without_steps():
     found = values([[], [2]], categories=["math", "qa"])
     assert (found["num_turns"], found["num_turns_without_steps"], found["num_steps"]) == (2, 1, 1)
@@ -112,9 +117,9 @@ def test_joint_rates_have_intervals_and_unequal_categories_weigh_the_same():
     predictions = [[1 + number % 4, 2] for number in range(12)] + [[3, 3]] * 2
     names = ["a"] * 12 + ["b"] * 2
     found = compute(predictions, categories=names)
-    low, high = found["confidence_interval"]["acceptance_length"]
-    assert low < found["acceptance_length"] < high
-    assert high - low < compute(predictions, average="conversation")["acceptance_length"]
+    alone = compute(predictions[:12])["confidence_interval"]["acceptance_length"]
+    expected = [(bound + 3.0) / 2 for bound in alone]  # category b is 3.0, whatever is drawn
+    assert found["confidence_interval"]["acceptance_length"] == pytest.approx(expected, abs=0.03)
     assert all(
         bounds[0] <= rate <= bounds[1]
         for bounds, rate in zip(

@@ -64,6 +64,14 @@ def test_with_one_stream_the_spread_is_that_of_a_ratio_of_sums():
     assert draws.std() == pytest.approx(residuals.std(ddof=1) / np.sqrt(60), rel=0.05)
 
 
+def test_what_is_left_out_one_at_a_time_is_on_the_scale_of_the_throughput():
+    rng = np.random.default_rng(3)
+    tokens, busy_s = rng.integers(5, 50, 60), rng.gamma(9, 0.1, 60)
+    found = resample_output_tps([(loop(tokens, busy_s, num_streams=4), 500.0)], ["qa"] * 60, resamples=10, seed=0)
+    assert found.left_out.mean() == pytest.approx(500.0, rel=0.01)
+    assert found.left_out.std() > 0
+
+
 def test_the_spread_is_right_with_two_conversations_in_a_category():
     rng = np.random.default_rng(2)
     tokens, names = 100 + rng.normal(0, 5, 240), [f"c{index}" for index in range(120) for _ in range(2)]

@@ -286,6 +286,38 @@ def test_output_tps_has_an_interval_that_follows_the_busy_time_of_what_is_drawn(
     assert score(run_of(*alike.turns[:7])).serving.output_tps.low is None
 
 
+def test_the_seeds_of_a_conversation_are_tasks_of_their_own_and_streams_share_them():
+    turns, free = [], [0.0] * 4
+    for seed in (0, 1):
+        for number in range(16):
+            slot = free.index(min(free))
+            made = turn(f"q{number:02}/0", steps_of(*[1] * (1 + number % 5 * 3)), at_s=free[slot])
+            turns.append(replace(made, seed=seed, slot=slot))
+            free[slot] = made.finished_at_s
+    apart = score(run_of(*turns)).serving.output_tps
+    one_task = [replace(each, seed=0, id=f"{each.question_id}/{each.seed}") for each in turns]
+    one_stream = [replace(each, slot=0) for each in turns]
+    widths = [
+        cell.high - cell.low
+        for cell in (apart, *(score(run_of(*changed)).serving.output_tps for changed in (one_task, one_stream)))
+    ]
+    assert widths[0] < widths[1]
+    assert widths[0] > 1.2 * widths[2]
+
+
+def test_steps_that_are_not_told_apart_are_in_no_joint_rate_nor_its_interval():
+    steps = [steps_of(*[number % 2, 1, 0]) for number in range(10)]
+    counts = [replace(counts_of(each), num_steps=5, unplaced_steps=2, aligned=False) for each in steps]
+    turns = []
+    for number, (each, known) in enumerate(zip(steps, counts, strict=True)):
+        num, at_s = 3 + sum(step.emitted for step in each), number * 9.0
+        answer = {"output_ids": (1,) * num, "arrivals": ((at_s + 1, num),), "finished_at_s": at_s + 1}
+        turns.append(turn(f"q{number}/0", each, counts=known, at_s=at_s, **answer))
+    cell = score(run_of(*turns)).acceptance.overall.joint_acceptance_rate[0]
+    assert cell.value == 0.5
+    assert cell.low < 0.5 < cell.high
+
+
 def test_the_speed_up_in_output_tps_has_a_paired_interval():
     cell = score(sample_run(), sample_run(step_s=1.0)).baseline.speedup_output_tps
     assert cell.low < cell.value < cell.high
