@@ -4,7 +4,7 @@ In such a vocabulary a token is any run of bytes, so a character can be spread o
 """
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -34,6 +34,7 @@ class ByteVocabulary:
         self._model = tokenizer.model
         self._bytes_of: dict[int, bytes] = {}
         self._id_of: dict[bytes, int] = {}
+        self._special: dict[int, str] = {}
         for token, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
             if all(char in byte_of_char for char in token):
                 self._bytes_of[token_id] = data = bytes([byte_of_char[char] for char in token])
@@ -43,11 +44,21 @@ class ByteVocabulary:
         for token_id, added in tokenizer.get_added_tokens_decoder().items():
             self._id_of.pop(self._bytes_of.get(token_id, b""), None)
             self._bytes_of[token_id] = b"" if added.special else added.content.encode()
+            if added.special:
+                self._special[token_id] = added.content
 
-    def text(self, ids: Sequence[int]) -> str:
+    @property
+    def special(self) -> frozenset[str]:
+        """The special tokens, as they are written."""
+        return frozenset(self._special.values())
+
+    def text(self, ids: Sequence[int], shown: Collection[str] = ()) -> str:
         """See `ChatTokenizer.decode`."""
-        data = b"".join([self._bytes_of.get(token_id, b"") for token_id in ids])
-        return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
+        pieces = [self._bytes_of.get(token_id, b"") for token_id in ids]
+        if shown:
+            special = [self._special.get(token_id, "") for token_id in ids]
+            pieces = [text.encode() if text in shown else data for text, data in zip(special, pieces, strict=True)]
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(b"".join(pieces))
 
     def name_unnamed(self, token_ids: tuple[int | None, ...], text: str) -> tuple[int | None, ...]:
         """See `ChatTokenizer.name_unnamed`."""

@@ -7,8 +7,11 @@ with those of the engine before a run.
 """
 
 import hashlib
+import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +20,8 @@ from speed_bench.errors import TokenError
 from speed_bench.gguf_chat import build_tokenizer, chat_template, end_ids, special_texts, template_renderer
 from speed_bench.gguf_file import read_gguf_header
 from speed_bench.models import hub_answers
+from speed_bench.reasoning import TAIL_TOKENS, History, ReasoningFormat, Split, detect, prompt_state, recorded_state
+from speed_bench.reasoning import split as split_output
 
 if TYPE_CHECKING:
     import tokenizers
@@ -67,6 +72,8 @@ class ChatTokenizer:
     """Ids that end an answer."""
     template_sha256: str
     """Of the chat template's text, UTF-8."""
+    reasoning: ReasoningFormat | None
+    """How its model marks its thinking; None: by nothing that is known here."""
 
     def __init__(
         self,
@@ -75,7 +82,9 @@ class ChatTokenizer:
         template: str,
         render: Callable[[list[dict[str, Any]], Mapping[str, Any]], str],
         encode: Callable[[str], Sequence[int]],
-        decode: Callable[[list[int]], str],
+        decode: Callable[[list[int], Collection[str]], str],
+        special: Collection[str],
+        has_token: Callable[[str], bool],
         byte_vocabulary: ByteVocabulary | None,
         vocab_size: int,
         eos_ids: Iterable[int],
@@ -84,6 +93,9 @@ class ChatTokenizer:
         self.vocab_size = vocab_size
         self.eos_ids = frozenset(eos_ids)
         self.template_sha256 = hashlib.sha256(template.encode()).hexdigest()
+        self.reasoning = detect(template, has_token)
+        self._template = template
+        self._special = special
         self._render = render
         self._encode = encode
         self._decode = decode
@@ -107,6 +119,8 @@ class ChatTokenizer:
             render=template_renderer(source, template, special_texts(metadata)),
             encode=lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
             decode=byte_vocabulary.text,
+            special=byte_vocabulary.special,
+            has_token=lambda text: tokenizer.token_to_id(text) is not None,
             byte_vocabulary=byte_vocabulary,
             vocab_size=tokenizer.get_vocab_size(),
             eos_ids=end_ids(metadata),
@@ -135,12 +149,15 @@ class ChatTokenizer:
 
         backend = getattr(tokenizer, "backend_tokenizer", None)
         byte_vocabulary = ByteVocabulary(backend) if backend is not None and _is_byte_level(backend) else None
+        vocabulary, special = tokenizer.get_vocab(), _special_texts(tokenizer)
         return cls(
             source=name_or_path,
             template=template,
             render=render,
             encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
-            decode=byte_vocabulary.text if byte_vocabulary else _library_decoder(tokenizer),
+            decode=byte_vocabulary.text if byte_vocabulary else _library_decoder(tokenizer, special),
+            special=frozenset(special.values()),
+            has_token=vocabulary.__contains__,
             byte_vocabulary=byte_vocabulary,
             vocab_size=len(tokenizer),
             eos_ids=_huggingface_eos_ids(tokenizer, name_or_path, revision, offline),
@@ -159,6 +176,15 @@ class ChatTokenizer:
         except Exception as error:
             raise TokenError(f"the chat template of '{self.source}' refuses the conversation: {error}") from error
 
+    def check_template_args(self, template_args: Mapping[str, Any]) -> None:
+        """Raise TokenError for an argument that the chat template does not name: it would be ignored, silently."""
+        names = set(re.findall(r"[A-Za-z_]\w*", self._template))
+        for name in template_args:
+            if name not in names:
+                nearest = get_close_matches(name, names, n=1)
+                hint = f"did you mean '{nearest[0]}'?" if nearest else "leave it out"
+                raise TokenError(f"the chat template of '{self.source}' knows no argument '{name}'; {hint}")
+
     def chat_ids(self, messages: Sequence[Message], template_args: Mapping[str, Any] | None = None) -> tuple[int, ...]:
         """The ids of `chat_text`: what an engine is sent.
 
@@ -174,13 +200,38 @@ class ChatTokenizer:
             raise TokenError(f"a text has half a surrogate pair at character {error.start}: not Unicode") from None
         return tuple(self._encode(text))
 
-    def decode(self, ids: Iterable[int | None]) -> str:
-        """The text of ids: special, unnamed (None) and unknown ones are left out.
+    def decode(self, ids: Iterable[int | None], shown: Collection[str] = ()) -> str:
+        """The text of ids: special, unnamed (None) and unknown ones are left out, but for the special ones in `shown`.
 
         A character that the last token leaves incomplete is dropped: an answer cut by its length
         limit ends before it. Bytes that are no UTF-8 elsewhere become U+FFFD.
         """
-        return self._decode([token_id for token_id in ids if token_id is not None])
+        return self._decode([token_id for token_id in ids if token_id is not None], shown)
+
+    def num_thinking_tokens(self, prompt_ids: Sequence[int], output_ids: Sequence[int | None]) -> int | None:
+        """How many of the output tokens are thinking (`reasoning.Split`); None if its format is not known."""
+        if self.reasoning is None:
+            return None
+        state = prompt_state(self.reasoning, self.decode(prompt_ids[-TAIL_TOKENS:], self._special))
+        return split_output(self.reasoning, output_ids, state, self._marked).num_thinking_tokens
+
+    def answer_message(self, output_ids: Sequence[int | None], num_thinking_tokens: int | None) -> dict[str, Any]:
+        """The message with which later turns carry an answer, as this chat template takes it.
+
+        `num_thinking_tokens` is what was counted when it came. Where it is None, the content is all of its text.
+        """
+        if self.reasoning is None or num_thinking_tokens is None:
+            said = Split(0, "", self.decode(output_ids))
+        else:
+            said = split_output(self.reasoning, output_ids, recorded_state(num_thinking_tokens), self._marked)
+        return self._history.message(self.reasoning, said)
+
+    @cached_property
+    def _history(self) -> History:
+        return History.of(self._template, self.reasoning, lambda messages: self._render(messages, {}))
+
+    def _marked(self, ids: Sequence[int]) -> str:
+        return self.decode(ids, self.reasoning.marks if self.reasoning else ())
 
     def name_unnamed(self, token_ids: tuple[int | None, ...], text: str) -> tuple[int | None, ...]:
         """The ids of an event in which only the last token is named, told from the event's text.
@@ -263,9 +314,17 @@ def _is_byte_level(backend: "tokenizers.Tokenizer") -> bool:
     return isinstance(backend.model, models.BPE) and isinstance(backend.decoder, decoders.ByteLevel)
 
 
-def _library_decoder(tokenizer: Any) -> Callable[[list[int]], str]:
-    def decode(ids: list[int]) -> str:
-        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def _special_texts(tokenizer: Any) -> dict[int, str]:
+    """What the library leaves out of a text, by id."""
+    added = {token_id: str(token) for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)) | added
+
+
+def _library_decoder(tokenizer: Any, special: Mapping[int, str]) -> Callable[[list[int], Collection[str]], str]:
+    def decode(ids: list[int], shown: Collection[str]) -> str:
+        if shown:
+            ids = [token_id for token_id in ids if special.get(token_id) in {None, *shown}]
+        text = tokenizer.decode(ids, skip_special_tokens=not shown, clean_up_tokenization_spaces=False)
         return str(text).rstrip("\ufffd")
 
     return decode

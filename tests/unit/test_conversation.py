@@ -1,0 +1,167 @@
+"""What a later turn is asked, and what of an earlier answer it carries."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from conftest import QUESTION, turn_record
+from reasoners import CUTS_CONTENT, PLAIN, READS_FIELD, tokenizer_of
+
+from speed_bench.config import resolve
+from speed_bench.engines import dialect
+from speed_bench.engines.http import Exchange
+from speed_bench.errors import ConfigError
+from speed_bench.runner.conversation import Script, check_first_turns_fit, messages
+from speed_bench.runner.journal import Journal, RunFile, read_records
+from speed_bench.runner.turn import Asked, read_turn
+from speed_bench.tokens import ChatTokenizer
+from speed_bench.types import Conversation, Drafting, Failure, Outcome, Request, Sampling, Segment, TurnRecord
+
+T = TypeVar("T")
+
+THINK = ("<think>", "</think>")
+ROW = Conversation(QUESTION, "qa", None, ("Hi", "And?", "Bye"), "own", "0", None, multiturn=True)
+
+
+@dataclass
+class Model:
+    """Answers every prompt with the next of its texts, as an engine would; keeps the prompts."""
+
+    tokenizer: ChatTokenizer
+    texts: list[str]
+    prompts: list[str] = field(default_factory=list)
+    context_length: int | None = None
+    started_ns: int = 0
+    segment: Segment = field(default_factory=lambda: Segment(0, "", None, None))
+    streams: tuple[Any, ...] = (SimpleNamespace(clock=lambda: 0),)
+
+    async def run_in_parser(self, work: Callable[[], T]) -> T:
+        return work()
+
+    async def ask(self, request: Request, category: str) -> TurnRecord:
+        self.prompts.append(self.tokenizer.decode(request.prompt_ids, ("<u>", "<a>", "<eos>", *THINK)))
+        ids = self.tokenizer.encode(self.texts[len(self.prompts) - 1])
+        num = self.tokenizer.num_thinking_tokens(request.prompt_ids, ids)
+        answer = {"output_ids": ids, "arrivals": ((1.0, len(ids)),), "counts": None, "num_thinking_tokens": num}
+        return turn_record(int(request.id[-1]), category=category, **answer)
+
+
+def led(
+    tokenizer: ChatTokenizer,
+    texts: list[str],
+    replayed: dict[tuple[int, str], Any] | None = None,
+    earlier: dict[tuple[int, str], Outcome] | None = None,
+    **settings: Any,
+) -> tuple[list[str], list[Outcome]]:
+    """The prompts that a conversation of three turns came to, and what came of the turns."""
+    model, kept = Model(tokenizer, texts), []
+    script = Script(resolve(settings)[0], tokenizer, replayed, earlier or {})
+    asyncio.run(script.lead(ROW, 0, 0, model, kept.append))  # type: ignore[arg-type]
+    return model.prompts, kept
+
+
+@pytest.mark.parametrize(("template", "carried"), [(READS_FIELD, "yes"), (PLAIN, "\nyes")])
+def test_later_turns_carry_the_answers_without_their_thinking(template: str, carried: str) -> None:
+    tokenizer = tokenizer_of(template, special=THINK)
+    prompts, kept = led(tokenizer, ["<think>so</think>\nyes<eos>", "<think>ab</think>\nyes<eos>", "yes"])
+    one = f"<u>Hi<a>{carried}<eos><u>And?<a>"
+    assert prompts == ["<u>Hi<a>", one, f"{one}{carried}<eos><u>Bye<a>"]
+    assert [turn.num_thinking_tokens for turn in kept] == [4, 3, 0]
+
+
+def test_thinking_that_the_prompt_opened_and_the_limit_cut_leaves_an_empty_answer() -> None:
+    prompts, kept = led(tokenizer_of(CUTS_CONTENT, special=THINK), ["so and", "so</think>yes<eos>", "so"])
+    tail = "<think>\n"
+    assert prompts[1] == f"<u>Hi<a><eos><u>And?<a>{tail}"
+    assert prompts[2] == f"<u>Hi<a><eos><u>And?<a>yes<eos><u>Bye<a>{tail}"
+    assert [turn.num_thinking_tokens for turn in kept] == [6, 3, 2]
+
+
+def test_arguments_of_the_template_are_in_every_prompt() -> None:
+    tokenizer = tokenizer_of(READS_FIELD, special=THINK)
+    prompts, kept = led(tokenizer, ["yes"] * 3, chat_template_args={"enable_thinking": False})
+    assert all(prompt.endswith("<a><think>\n\n</think>\n\n") for prompt in prompts)
+    assert [turn.num_thinking_tokens for turn in kept] == [0, 0, 0]
+
+
+def test_a_resumed_conversation_carries_what_the_journal_holds() -> None:
+    tokenizer = tokenizer_of(CUTS_CONTENT, special=THINK)
+    texts = ["so</think>yes<eos>", "ab</think>no<eos>", "so"]
+    prompts, kept = led(tokenizer, texts)
+    earlier = {(0, turn.id): turn for turn in kept[:2]}
+    assert led(tokenizer, texts[2:], earlier=earlier)[0] == prompts[2:]
+
+
+def test_replayed_answers_take_the_place_of_the_models_own() -> None:
+    tokenizer = tokenizer_of(READS_FIELD, special=THINK)
+    answers = {(0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
+    prompts, _ = led(tokenizer, ["<think>so</think>yes"] * 3, replayed=answers)
+    assert prompts[2] == "<u>Hi<a>no<eos><u>And?<a>no<eos><u>Bye<a>"
+
+
+def test_a_template_that_refuses_the_history_fails_the_turn_and_says_why() -> None:
+    refusing = PLAIN.replace("{{ m.content }}<eos>", "{{ raise_exception('no assistant') }}")
+    _, kept = led(tokenizer_of(refusing), ["yes"])
+    assert isinstance(kept[1], Failure)
+    assert (kept[1].stage, kept[2].stage) == ("prompt", "history")
+    assert "no assistant" in kept[1].error
+
+
+def test_messages_take_texts_and_messages() -> None:
+    chat = messages(ROW, 2, ["one", {"role": "assistant", "content": "two", "thinking": "so"}])
+    assert [message["content"] for message in chat] == ["Hi", "one", "And?", "two", "Bye"]
+    assert chat[3]["thinking"] == "so"
+
+
+def test_first_turns_are_measured_with_the_arguments() -> None:
+    tokenizer = tokenizer_of(READS_FIELD, special=THINK)
+    check_first_turns_fit((ROW,), tokenizer, 5)
+    with pytest.raises(ConfigError, match="has 8 prompt tokens"):
+        check_first_turns_fit((ROW,), tokenizer, 5, {"enable_thinking": False})
+
+
+def test_a_recorded_turn_says_how_much_of_it_is_thinking() -> None:
+    stream = Path(__file__).parent.parent / "recordings" / "llama-cpp" / "eos.sse"
+    reads = [(2_000_000_000, event + b"\n\n") for event in stream.read_bytes().split(b"\n\n") if event.strip()]
+    asked = Asked(category="qa", prompt_sha256="", segment=0, segment_started_ns=1_000_000_000, drafting=Drafting(8))
+    request = Request("a/0", (1, 2, 3), Sampling(0.0, 48, 0))
+    seen: list[tuple[Any, Any]] = []
+
+    def count(prompt_ids: Any, output_ids: Any) -> int:
+        seen.append((prompt_ids, tuple(output_ids)))
+        return 2
+
+    exchange = Exchange(1_500_000_000, 200, reads, reads[-1][0])
+    record = read_turn(
+        dialect("llama-cpp"),
+        request,
+        asked,
+        exchange,
+        name_unnamed=lambda ids, _: ids,
+        engine_counts=None,
+        count_thinking=count,
+    )
+    assert record.num_thinking_tokens == 2
+    assert seen == [((1, 2, 3), record.output_ids)]
+
+
+def test_a_journal_without_the_number_is_still_read(run_folder: Path, run_file: RunFile) -> None:
+    with Journal(run_folder, run_file) as journal:
+        journal.add(turn_record(num_thinking_tokens=2))
+    path = run_folder / "turns-0.jsonl"
+    assert read_records(run_folder).turns[0].num_thinking_tokens == 2
+    line = json.loads(path.read_text())
+    del line["turn"]["num_thinking_tokens"]
+    path.write_text(json.dumps(line) + "\n")
+    assert read_records(run_folder).turns[0].num_thinking_tokens is None
+
+
+def test_more_thinking_than_output_is_no_turn() -> None:
+    with pytest.raises(ValueError, match="4 of 3 output tokens are thinking"):
+        turn_record(num_thinking_tokens=4)
+    assert replace(turn_record(), num_thinking_tokens=3).num_thinking_tokens == 3
