@@ -56,16 +56,15 @@ def acceptance_cells(
         "joint_acceptance_rate": lambda: acceptance.joint_acceptance_rate(total),
         "conditional_acceptance_rate": lambda: acceptance.conditional_acceptance_rate(total),
     }
-    depth = len(total.reached or total.trials or ())
-    drawn = _Drawn.of(_sums(tallies, categories, depth=depth), categories, bootstrap)
+    drawn = _Drawn.of(_sums(tallies, categories, total), categories, bootstrap)
     return AcceptanceCells(
         {name: drawn.cell(name, value) for name, value in values.items()},
         {name: drawn.vector(name, value) for name, value in vectors.items()},
     )
 
 
-def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) -> dict[str, _Sums]:
-    """Per metric what it is a ratio of, one row per conversation and one column per position.
+def _sums(tallies: Sequence[Tally], categories: Sequence[str], total: Tally) -> dict[str, _Sums]:
+    """Per metric what it is a ratio of, one row per conversation and one column per position of `total`.
 
     What is not known is 0 here; its value is undefined, so its interval is never looked at.
     """
@@ -74,6 +73,7 @@ def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) ->
         return np.array([getattr(tally, name) or 0 for tally in tallies], dtype=np.float64)[:, None]
 
     def vector(name: str) -> FloatArray:
+        depth = len(getattr(total, name) or ())
         rows = np.zeros((len(tallies), depth))
         for row, tally in zip(rows, tallies, strict=True):
             known = (getattr(tally, name) or ())[:depth]
@@ -87,6 +87,7 @@ def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) ->
             return np.zeros((len(tallies), 1))
 
     weights = category_weights(categories)[:, None]
+    reached = vector("reached")
     one, length, verify_steps = np.ones((len(tallies), 1)), each(acceptance.acceptance_length), column("verify_steps")
     return {
         "acceptance_length": (length * weights, weights),
@@ -95,7 +96,7 @@ def _sums(tallies: Sequence[Tally], categories: Sequence[str], *, depth: int) ->
         "acceptance_length_drafted": (verify_steps + column("accepted"), verify_steps),
         "acceptance_length_specdec_bench": (each(acceptance.acceptance_length_specdec_bench), one),
         "draft_acceptance_rate": (column("accepted"), column("drafted")),
-        "joint_acceptance_rate": (vector("reached"), column("num_placed_steps").repeat(depth, axis=1)),
+        "joint_acceptance_rate": (reached, column("num_placed_steps").repeat(reached.shape[1], axis=1)),
         "conditional_acceptance_rate": (vector("successes"), vector("trials")),
     }
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ENGINE_FLAGS = {"url": "engine.url", "python": "engine.python", "launch": "engine.launch"}
+"""Flags that set a setting of the engine."""
 RUN_EXAMPLES = """
 \b
 Examples:
@@ -23,6 +25,9 @@ Examples:
   speed-bench run --model llama.gguf --algorithm draft --draft small.gguf --draft-length 4
   speed-bench run --out my-run --resume             finish a run that was stopped
   speed-bench run --file run.yaml --set engine.threads=2
+  speed-bench run --engine vllm --python ~/vllm/bin/python --model meta-llama/Llama-3.3-70B-Instruct \\
+      --algorithm eagle3 --draft yuhuili/EAGLE3-LLaMA3.3-Instruct-70B --set engine.tensor_parallel=4
+  speed-bench run --url http://gpu-node:8000 --algorithm eagle3 --draft-length 3      a server that runs already
 """
 
 
@@ -36,12 +41,26 @@ def _config_options(command: F) -> F:
     """The settings that everybody sets. None means: as the protocol, or the file, says."""
     per_protocol = "[default: per protocol, quick: {}]"
     settings: list[tuple[str, type, str, str]] = [
-        ("--engine", str, "NAME", "What is measured; see `speed-bench engines`. [default: llama-cpp]"),
-        ("--model", str, "MODEL", "A GGUF file, or hf:org/repo/file.gguf. [default: smollm2-135m-instruct]"),
-        ("--tokenizer", str, "NAME", "A Hugging Face tokenizer. [default: the model file's own]"),
-        ("--algorithm", str, "NAME", "How tokens are drafted: none, ngram, draft. [default: ngram]"),
-        ("--draft", str, "MODEL", "The draft model of `--algorithm draft`, named like --model."),
-        ("--draft-length", int, "K", "Most tokens drafted per step. [default: ngram 8, draft 3]"),
+        (
+            "--engine",
+            str,
+            "NAME",
+            "What is measured; see `speed-bench engines`. [default: llama-cpp, or what --url is]",
+        ),
+        ("--url", str, "URL", "Measure the server that runs there; nothing is started or stopped."),
+        ("--python", str, "PATH", "The interpreter of the environment that the engine is installed in."),
+        ("--launch", str, "COMMAND", "Starts the engine elsewhere: a command in which {command} is the engine's own."),
+        (
+            "--model",
+            str,
+            "MODEL",
+            "A GGUF file, hf:org/repo/file.gguf; for GPU engines a folder or org/repo[@revision].",
+        ),
+        ("--tokenizer", str, "NAME", "A Hugging Face tokenizer. [default: the model's own]"),
+        ("--chat-template-args", str, "JSON", "What the chat template is given, such as '{enable_thinking: false}'."),
+        ("--algorithm", str, "NAME", "How tokens are drafted: none, ngram, draft, eagle3, mtp, … [default: ngram]"),
+        ("--draft", str, "MODEL", "The draft model or the heads, named like --model."),
+        ("--draft-length", int, "K", "Most tokens drafted per step. [default: ngram and suffix 8, others 3]"),
         ("--edition", str, "NAME|PATH", "Which prompts. [default: open]"),
         ("--config", str, "NAME", "Which part of the edition. [default: starter]"),
         ("--categories", str, "A,B,…", f"Only these. {per_protocol.format('all')}"),
@@ -77,21 +96,24 @@ def run(
     from rich.console import Console
 
     from speed_bench import config as settings
+    from speed_bench.engines import identity
     from speed_bench.report.terminal import LiveProgress, print_scores
     from speed_bench.runner import benchmark, journal
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out DIR: the run folder to finish")
-    given = {key: value for key, value in flags.items() if value is not None and value != ()}
+    given = {ENGINE_FLAGS.get(key, key): value for key, value in flags.items() if value is not None and value != ()}
     recorded = None
     if resume and out is not None and journal.is_run(out):
         before = journal.read_run_file(out)
         recorded = (before.config, before.protocol)
-    config, rules = settings.resolve(given, file=file, sets=sets, protocol=protocol, recorded=recorded)
+    config, rules = settings.resolve(
+        given, file=file, sets=sets, protocol=protocol, recorded=recorded, detect=identity.detect
+    )
     folder = out or _new_folder(f"{config.engine.name}-{config.algorithm}")
     console = Console()
     console.print(
-        f"{config.engine.name} · {config.model} · {config.algorithm}"
+        f"{config.engine.name} · {config.model or config.engine.url} · {config.algorithm}"
         f"{f' (draft length {config.draft_length})' if config.draft_length else ''} · "
         f"{config.edition}/{config.config} · protocol {rules.name}",
         highlight=False,
@@ -100,7 +122,8 @@ def run(
     )
     benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
     scores = _score(folder)
-    print_scores(scores, folder, journal.read_run_file(folder).provenance.model, console)
+    simulated = config.engine.name == "simulator"
+    print_scores(scores, folder, journal.read_run_file(folder).provenance.model, console, simulated=simulated)
     _refuse_silent_failure(scores, config.algorithm)
 
 
@@ -118,30 +141,30 @@ def score(run_folder: Path) -> None:
     from speed_bench.report.terminal import print_scores
     from speed_bench.runner.journal import read_run_file
 
-    model = read_run_file(run_folder).provenance.model
-    print_scores(_score(run_folder), run_folder, model, Console())
+    run = read_run_file(run_folder)
+    simulated = run.config.engine.name == "simulator"
+    print_scores(_score(run_folder), run_folder, run.provenance.model, Console(), simulated=simulated)
 
 
 @cli.command(short_help="List what can be measured here, and how to install it.")
-def engines() -> None:
+@click.option("--markdown", is_flag=True, help="How each engine spells each algorithm, as a table of the docs.")
+def engines(markdown: bool) -> None:
     """List the engines: which are installed here, which algorithms each has, how to install them.
 
     \b
-    Example:
+    Examples:
       speed-bench engines
+      speed-bench engines --markdown      algorithm by engine, and how each pair was checked
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from speed_bench.engines import ENGINES, dialect
+    from speed_bench.report import engines as listing
+    from speed_bench.runner.preparation import installed
 
-    table = Table("engine", "installed", "algorithms", "install")
-    for name in ENGINES:
-        speaks = dialect(name)
-        table.add_row(
-            name, speaks.installed() or "no", ", ".join(speaks.ALGORITHMS), speaks.INSTALL.replace("[", "\\[")
-        )
-    Console().print(table)
+    if markdown:
+        click.echo("\n".join(listing.markdown()))
+        return
+    Console().print(listing.table({name: installed(speaks) for name, speaks in listing.dialects().items()}))
 
 
 @cli.command(short_help="Make evaluate.load find the metrics by name, offline, from any directory.")
@@ -280,7 +303,10 @@ def _score(folder: Path) -> "Scores":
 
 def _refuse_silent_failure(scores: "Scores", algorithm: str) -> None:
     """A run that asked for speculation and had none is not a result."""
-    drafted = scores.reconciliation.turns.drafted
+    counted = scores.reconciliation
+    drafted = counted.engine.drafted if counted.turns.drafted is None else counted.turns.drafted
+    if algorithm != "none" and drafted is None:
+        click.echo("whether anything was drafted cannot be told: neither the turns nor the engine say", err=True)
     if algorithm != "none" and drafted == 0:
         raise EngineError(
             f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "

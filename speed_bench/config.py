@@ -5,14 +5,17 @@ Settings come from four places, later ones win: the protocol, `--file run.yaml`,
 run `custom`: measured and recorded all the same, never ranked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from speed_bench.algorithms import ALGORITHMS
+from speed_bench.engine_config import ENGINE_CONFIGS, AnyEngineConfig, LlamaCppConfig, Settings, holds_secret
 from speed_bench.errors import ConfigError, unknown
+from speed_bench.models import EMBEDDED_MODEL
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "quick": {
@@ -39,60 +42,35 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 PROTOCOLS["qualitative-t1-v1"] = PROTOCOLS["qualitative-v1"] | {"temperature": 1.0, "seeds": (0, 1, 2)}
 DEFAULT_PROTOCOL = "quick"
+DEFAULT_ENGINE = "llama-cpp"
 MAX_SEED = 2**32 - 2
 """2^32 − 1 means "choose one" to llama.cpp."""
-HOW_NOT_WHAT = ("engine.port", "engine.start_timeout_s", "stall_timeout_s")
+HOW_NOT_WHAT = (
+    *(f"engine.{name}" for name in ("host", "port", "url", "baseline_url", "python", "start_timeout_s")),
+    "stall_timeout_s",
+)
 """Keys that change how a run is made, not what it measures: a run may be resumed with others."""
-DEFAULT_DRAFT_LENGTHS = {"ngram": 8, "draft": 3}
+EMBEDDED = ("llama-cpp", "simulator")
+"""Engines that use the embedded model unless told otherwise."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LlamaCppConfig(_Settings):
-    """The embedded engine."""
-
-    name: Literal["llama-cpp"] = "llama-cpp"
-    context_length: int = Field(default=8192, ge=64)
-    """Tokens of prompt and answer that one stream can hold."""
-    threads: int = Field(default=1, ge=1)
-    """1 by default: more threads spin against whatever else the machine does, the client included."""
-    ngram_size: int = Field(default=3, ge=1)
-    """How many last tokens must have been seen before for `ngram` to propose what followed them."""
-    port: int | None = Field(default=None, ge=1, le=65535)
-    """None: a free one."""
-    start_timeout_s: float = Field(default=120.0, gt=0)
-    extra: dict[str, bool | int | FiniteFloat | str] = {}
-    """Any other parameter of llama.cpp by its own (dotted) name, passed on unchanged."""
-
-    @field_validator("extra", mode="before")
-    @classmethod
-    def _plain_values(cls, value: Any) -> Any:
-        for name, given in value.items() if isinstance(value, Mapping) else ():
-            if not isinstance(given, bool | int | float | str):
-                raise ValueError(f"engine.extra.{name}: a number, text or boolean is expected, not {given!r}")
-        return value
-
-
-ENGINE_CONFIGS: dict[str, type[_Settings]] = {"llama-cpp": LlamaCppConfig}
-"""The settings of each engine, by its name."""
-
-
-class RunConfig(_Settings):
+class RunConfig(Settings):
     """Everything that decides what is measured. Two runs with equal configs do the same."""
 
-    engine: LlamaCppConfig = LlamaCppConfig()
-    model: str = "smollm2-135m-instruct"
-    """The embedded model, a GGUF file, or `hf:org/repo/file.gguf`."""
+    engine: AnyEngineConfig = LlamaCppConfig()
+    model: str | None = None
+    """llama.cpp: the embedded model, a GGUF file, or `hf:org/repo/file.gguf`. Other engines: a folder, or
+    `org/repo[@revision]` of the Hugging Face Hub. None, with `engine.url`: whatever is served there."""
     tokenizer: str | None = None
-    """A Hugging Face tokenizer (name or folder); None: the one inside the model file."""
+    """A Hugging Face tokenizer (name or folder); None: the model's own."""
+    chat_template_args: dict[str, Any] = Field(default_factory=dict)
+    """What the chat template is given besides the messages, such as `enable_thinking: false`."""
     algorithm: str = "ngram"
     """How tokens are drafted; `none` measures without speculation."""
     draft: str | None = None
-    """The draft model of `--algorithm draft`, named like `model`."""
+    """The draft model, or the heads, named like `model`."""
     draft_length: int | None = Field(default=None, ge=1, le=256)
-    """Most tokens drafted per step; default 8 for ngram, 3 for draft."""
+    """Most tokens drafted per step; the default is that of the algorithm."""
     edition: str = "open"
     config: str = "starter"
     categories: tuple[str, ...] | None = None
@@ -100,6 +78,8 @@ class RunConfig(_Settings):
     limit_per_category: int | None = Field(default=None, ge=1)
     """Conversations per category, the first ones; None: all."""
     max_tokens: int = Field(ge=1)
+    ignore_eos: bool = False
+    """Whether every answer goes on to `max_tokens`."""
     temperature: float = Field(ge=0)
     seeds: tuple[int, ...] = Field(min_length=1)
     """Every conversation is run once per seed."""
@@ -113,6 +93,11 @@ class RunConfig(_Settings):
     """Whether the same turns are run again without speculation."""
     stall_timeout_s: float = Field(default=300.0, gt=0)
     """A request that brings nothing for this long has failed."""
+
+    @field_validator("chat_template_args", mode="before")
+    @classmethod
+    def _read_mapping(cls, value: Any) -> Any:
+        return _yaml(value, "--chat-template-args") if isinstance(value, str) else value
 
     @field_validator("categories", mode="before")
     @classmethod
@@ -137,7 +122,10 @@ class RunConfig(_Settings):
     @classmethod
     def _engine_by_name(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
-        if isinstance(value, Mapping) and str(value.get("name", "llama-cpp")) not in ENGINE_CONFIGS:
+        if not isinstance(value, Mapping):
+            return value
+        value = {"name": DEFAULT_ENGINE, **value}
+        if str(value["name"]) not in ENGINE_CONFIGS:
             raise ValueError(unknown("engine", value["name"], ENGINE_CONFIGS))
         return value
 
@@ -145,17 +133,30 @@ class RunConfig(_Settings):
     def _fits_together(self) -> Self:
         if self.categories == ():
             raise ValueError("--categories names no category; leave it out for all of them")
-        if self.algorithm == "draft" and self.draft is None:
-            raise ValueError("algorithm 'draft' needs a draft model: --draft FILE.gguf")
-        if self.algorithm != "draft" and self.draft is not None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(unknown("algorithm", self.algorithm, ALGORITHMS))
+        takes = ALGORITHMS[self.algorithm].draft
+        starts_model = not self.engine.attached and self.engine.name != "simulator"
+        if takes == "required" and self.draft is None and starts_model:
+            kind = "FILE.gguf" if self.engine.name == "llama-cpp" else "NAME"
+            raise ValueError(f"algorithm '{self.algorithm}' needs a draft model: --draft {kind}")
+        if takes == "none" and self.draft is not None:
             raise ValueError(f"a draft model is given, but algorithm '{self.algorithm}' uses none; --algorithm draft?")
         if self.algorithm == "none" and self.draft_length is not None:
             raise ValueError("algorithm 'none' drafts nothing; leave out --draft-length")
+        if self.model is None and self.engine.name not in EMBEDDED and not self.engine.attached:
+            raise ValueError(
+                f"engine '{self.engine.name}' needs a model: --model FOLDER, or org/repo of the Hugging Face Hub"
+            )
         return self
 
     def without_speculation(self) -> "RunConfig":
         """The baseline of this run: the same turns, nothing drafted."""
-        return self.model_copy(update={"algorithm": "none", "draft": None, "draft_length": None, "baseline": False})
+        engine = self.engine
+        if engine.attached:
+            engine = engine.model_copy(update={"url": engine.baseline_url, "baseline_url": None})
+        nothing = {"algorithm": "none", "draft": None, "draft_length": None, "baseline": False}
+        return self.model_copy(update={"engine": engine, **nothing})
 
     def difference(self, other: "RunConfig") -> dict[str, tuple[Any, Any]]:
         """The dotted keys in which two configs measure different things, with both values."""
@@ -164,7 +165,7 @@ class RunConfig(_Settings):
         return {key: (mine.get(key), theirs.get(key)) for key in keys}
 
 
-class Protocol(_Settings):
+class Protocol(Settings):
     """Under which rules a run was made."""
 
     name: str
@@ -181,11 +182,12 @@ def resolve(
     sets: Iterable[str] = (),
     protocol: str | None = None,
     recorded: tuple[RunConfig, Protocol] | None = None,
+    detect: Callable[[str], str] | None = None,
 ) -> tuple[RunConfig, Protocol]:
     """Settings from everywhere -> what is run, and under which protocol.
 
     `flags` holds only what the user gave, under (dotted) config keys. What a resumed run has
-    `recorded` stands in for everything that is not given.
+    `recorded` stands in for everything that is not given. `detect` tells which engine is behind a url.
 
     >>> config, protocol = resolve({"max_tokens": 8})
     >>> config.concurrency, protocol.name, protocol.overrides
@@ -205,20 +207,47 @@ def resolve(
         _put(given, key.strip(), _yaml(value, f"--set {item}"))
     for key, value in flags.items():
         _put(given, key, value)
+    _settle_engine(given, recorded, detect)
     _check_keys(given, RunConfig)
     fixed = PROTOCOLS[named]
     before = recorded[0].model_dump() if recorded else {}
-    if recorded and "engine" in given:
-        given["engine"] = {**before["engine"], **given["engine"]}
     if recorded and given.get("algorithm", before["algorithm"]) != before["algorithm"]:
         before |= {"draft": None, "draft_length": None}
-    settings = _validated({**fixed, **before, **given})
-    if settings.draft_length is None and settings.algorithm in DEFAULT_DRAFT_LENGTHS:
-        settings = settings.model_copy(update={"draft_length": DEFAULT_DRAFT_LENGTHS[settings.algorithm]})
-    if settings.algorithm == "none":
-        settings = settings.model_copy(update={"baseline": False})
+    settings = _with_defaults(_validated({**fixed, **before, **given}))
     overrides = tuple(sorted(key for key, value in fixed.items() if getattr(settings, key) != value))
     return settings, Protocol(name="custom" if overrides else named, based_on=named, overrides=overrides)
+
+
+def _settle_engine(
+    given: dict[str, Any], recorded: tuple[RunConfig, Protocol] | None, detect: Callable[[str], str] | None
+) -> None:
+    """Which engine the settings are of: as named, as recorded, or as detected behind a url."""
+    engine = given.get("engine", {})
+    before = recorded[0].engine.model_dump() if recorded else {}
+    if engine and engine.get("name", before.get("name")) == before.get("name"):
+        given["engine"] = engine = {**before, **engine}
+    url = engine.get("url")
+    if not isinstance(url, str) or holds_secret(url):
+        return  # there is none, or validation refuses it: until then it is neither asked nor shown
+    if "name" not in engine and detect is not None:
+        engine["name"] = detect(url)
+    if "algorithm" not in given and recorded is None:
+        raise ConfigError(
+            f"say what the server at {url} drafts with: --algorithm NAME and --draft-length K; "
+            "--algorithm none if it does not speculate"
+        )
+
+
+def _with_defaults(settings: RunConfig) -> RunConfig:
+    """What follows from other settings: the draft length, the embedded model, whether there can be a baseline."""
+    engine, changes = settings.engine, dict[str, Any]()
+    if settings.draft_length is None and not engine.attached:
+        changes["draft_length"] = ALGORITHMS[settings.algorithm].draft_length
+    if settings.model is None and engine.name in EMBEDDED and not engine.attached:
+        changes["model"] = EMBEDDED_MODEL.key
+    if settings.algorithm == "none" or (engine.attached and engine.baseline_url is None):
+        changes["baseline"] = False
+    return settings.model_copy(update=changes)
 
 
 def _validated(data: Mapping[str, Any]) -> RunConfig:
@@ -227,7 +256,7 @@ def _validated(data: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         problems = []
         for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
+            key = ".".join(str(part) for part in problem["loc"] if part not in ENGINE_CONFIGS)
             sentence = problem["msg"].removeprefix("Value error, ")
             problems.append(
                 f"{key}: {sentence} (got {problem['input']!r})"

@@ -7,6 +7,7 @@
     ├── TokenError               prompt ids that would differ from the engine's own
     ├── EngineError              the engine did not start, died, or said something that cannot be true
     │   └── RequestFailed        one request failed; recorded as a Failure, the run goes on
+    │       └── Refused          the server answered, with an HTTP status that is not 200
     ├── RunFolderError           a run folder in use, of another config, unreadable or on a full disk
     ├── CacheError               a Hugging Face cache that cannot be read or written
     ├── HubError                 the Hugging Face Hub does not answer, or refuses
@@ -48,6 +49,14 @@ class EngineError(SpeedBenchError):
 
 class RequestFailed(EngineError):
     """One request failed. The runner records it as a `Failure` and goes on."""
+
+
+class Refused(RequestFailed):
+    """The server answered a request with an HTTP status that is not 200."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class RunFolderError(SpeedBenchError):

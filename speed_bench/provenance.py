@@ -5,12 +5,15 @@ Nothing here names a person, a host or a path; secrets cannot enter because no f
 
 import os
 import platform
+import subprocess
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict
+
+from speed_bench.checkpoints import Checkpoint
 
 
 class _Record(BaseModel):
@@ -28,11 +31,17 @@ class DataFacts(_Record):
 
 
 class ModelFacts(_Record):
-    """Which model file; told apart by its hash, whatever it is called."""
+    """Which model; told apart by its hash, whatever it is called. What is not known, as of a served one, is None."""
 
     file: str
-    sha256: str
-    num_bytes: int
+    """Of a GGUF model, its file's name; else its repository, its folder's name, or the name it is served under."""
+    sha256: str | None
+    """Of a GGUF file."""
+    num_bytes: int | None
+    revision: str | None = None
+    """The commit of a repository."""
+    sampled_sha256: str | None = None
+    """Of a folder: over names, sizes and the first and last MiB of its files."""
 
 
 class TokenizerFacts(_Record):
@@ -43,8 +52,16 @@ class TokenizerFacts(_Record):
     probes_sha256: str
 
 
+class Gpu(_Record):
+    """An accelerator."""
+
+    name: str
+    memory_mib: int | None
+    driver: str
+
+
 class Hardware(_Record):
-    """The machine."""
+    """The machine that the client runs on; the engine too, unless it is attached or launched elsewhere."""
 
     cpu: str
     num_cores: int | None
@@ -53,6 +70,7 @@ class Hardware(_Record):
     system: str
     release: str
     machine: str
+    gpus: tuple[Gpu, ...] = ()
 
 
 class Provenance(_Record):
@@ -73,6 +91,18 @@ def model_facts(path: Path, sha256: str) -> ModelFacts:
     return ModelFacts(file=path.name, sha256=sha256, num_bytes=path.stat().st_size)
 
 
+def checkpoint_facts(checkpoint: Checkpoint) -> ModelFacts:
+    """The record of a repository, or of a folder by its own name."""
+    is_folder = checkpoint.sampled_sha256 is not None
+    return ModelFacts(
+        file=Path(checkpoint.name).name if is_folder else checkpoint.name,
+        sha256=None,
+        num_bytes=checkpoint.num_bytes,
+        revision=checkpoint.revision,
+        sampled_sha256=checkpoint.sampled_sha256,
+    )
+
+
 def hardware() -> Hardware:
     """Of this machine."""
     return Hardware(
@@ -83,6 +113,21 @@ def hardware() -> Hardware:
         system=platform.system(),
         release=platform.release(),
         machine=platform.machine(),
+        gpus=gpus(),
+    )
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Of this machine, as NVIDIA's own tool lists them; none where it is not there."""
+    query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.count(",") == 2]
+    return tuple(
+        Gpu(name=name, memory_mib=int(memory) if memory.isdecimal() else None, driver=driver)
+        for name, memory, driver in rows
     )
 
 

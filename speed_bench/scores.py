@@ -103,11 +103,53 @@ class GroupScores(_Model):
     """Of `num_steps`, those that are not told apart: not in the vectors nor in the histogram."""
 
 
+class PartScores(_Model):
+    """One part of the answers of a reasoning model, over the turns that can be split (`parts.split_turn`)."""
+
+    acceptance_length: Cell
+    """Mean of the conversations of a category that have a decode step in this part, over all: mean of those means."""
+    acceptance_length_pooled: Cell
+    draft_acceptance_rate: Cell
+    joint_acceptance_rate: list[Cell]
+    conditional_acceptance_rate: list[Cell]
+    num_turns: int
+    """Turns with a decode step in it."""
+    num_steps: int
+    num_tokens: int
+    """Emitted by these steps: the last step of the thinking may go on into the answer."""
+
+
+class Parts(_Model):
+    """Thinking and answer of a reasoning model apart."""
+
+    thinking: PartScores
+    answer: PartScores
+    num_turns_unsplit: int
+    """Finished turns that are in neither part; `reason` says why. With none that can be split there is no number."""
+    reason: str | None = None
+
+
+class ServerScores(_Model):
+    """Of all turns together, from the engine's own counters alone: what remains where turns have no counts of
+    their own. It holds for no category, and has no interval."""
+
+    acceptance_length_drafted: Cell
+    draft_acceptance_rate: Cell
+
+
 class Acceptance(_Model):
     """How many tokens a decode step emits, over all and per category."""
 
     overall: GroupScores
     categories: dict[str, GroupScores]
+    server: ServerScores
+    origins: dict[str, int]
+    """Turns by where their counts come from: `engine`, `stream`, or `none` of their own. A turn that prefill
+    answered alone needs none and is not here."""
+    num_turns_steps_unknown: int
+    """Turns whose number of decode steps is not known, as where an engine merged chunks."""
+    parts: Parts | None = None
+    """null where no turn has thinking, or how the model marks it is not known."""
 
 
 class Serving(_Model):

@@ -6,15 +6,26 @@ what may be timed in `timing`.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from speed_bench import acceptance
 from speed_bench.acceptance_scores import acceptance_cells
 from speed_bench.comparison import compare
 from speed_bench.errors import UndefinedMetric
+from speed_bench.parts import PartTallies, split_turn
 from speed_bench.reconciliation import reconcile
-from speed_bench.scores import Acceptance, Bootstrap, Cell, GroupScores, Scores
+from speed_bench.scores import (
+    Acceptance,
+    Bootstrap,
+    Cell,
+    GroupScores,
+    Parts,
+    PartScores,
+    Reconciliation,
+    Scores,
+    ServerScores,
+)
 from speed_bench.tally import Tally, pool, tally_record
 from speed_bench.timing import busy_tps, mean_user_tps, overlap, serving_scores, whole_segments
 from speed_bench.types import Failure, RunRecords, TurnRecord
@@ -57,19 +68,24 @@ def score(
     }
     for conversation in conversations:
         categories[conversation.category].append(conversation)
-    serving = serving_scores(run, bootstrap)
+    serving, reconciliation = serving_scores(run, bootstrap), reconcile(run)
     overall = grouping.scores(conversations, len(run.failures)).model_copy(update={"output_tps": serving.output_tps})
-    if lost := [name for name, members in categories.items() if not members]:
-        undefined = Cell.undefined(f"no turn of {', '.join(lost)} finished")
+    lost = [name for name, members in categories.items() if not members]
+    undefined = Cell.undefined(f"no turn of {', '.join(lost)} finished") if lost else None
+    if undefined:
         overall = overall.model_copy(update={"acceptance_length": undefined})
     return Scores(
         acceptance=Acceptance(
             overall=overall,
             categories={name: grouping.scores(members, failed[name]) for name, members in categories.items()},
+            server=_server_scores(reconciliation, len(run.turns)),
+            origins=_origins(run.turns),
+            num_turns_steps_unknown=sum(tally.num_steps is None for c in conversations for tally in c.tallies),
+            parts=_parts(conversations, bootstrap, undefined),
         ),
         serving=serving,
         baseline=None if baseline is None else compare(run, _in_order(baseline), bootstrap),
-        reconciliation=reconcile(run),
+        reconciliation=reconciliation,
         bootstrap=bootstrap,
         num_conversations=len(conversations),
         num_turns=len(run.turns),
@@ -87,6 +103,28 @@ class _Conversation:
     turns: tuple[TurnRecord, ...]
     tallies: tuple[Tally, ...]
     tally: Tally
+
+
+def _server_scores(reconciliation: Reconciliation, num_turns: int) -> ServerScores:
+    """What the engine's counters say of all turns together."""
+    engine = reconciliation.engine
+    tally = Tally(num_turns, 0, None, engine.verify_steps, engine.drafted, engine.accepted, None, None, None)
+
+    def cell(metric: Callable[[Tally], float]) -> Cell:
+        try:
+            return Cell.of(metric(tally), num_turns)
+        except UndefinedMetric as error:
+            return Cell.undefined(str(error).partition(": ")[2])
+
+    return ServerScores(
+        acceptance_length_drafted=cell(acceptance.acceptance_length_drafted),
+        draft_acceptance_rate=cell(acceptance.draft_acceptance_rate),
+    )
+
+
+def _origins(turns: Iterable[TurnRecord]) -> dict[str, int]:
+    decoded = (turn for turn in turns if turn.num_output_tokens > turn.prefill_tokens)
+    return dict(sorted(Counter("none" if turn.counts is None else turn.counts.origin for turn in decoded).items()))
 
 
 def _kind(failure: Failure) -> str:
@@ -110,6 +148,44 @@ def _conversations(turns: Iterable[TurnRecord]) -> list[_Conversation]:
         tallies = tuple(map(tally_record, members))
         conversations.append(_Conversation(category, tuple(members), tallies, pool(tallies)))
     return conversations
+
+
+def _parts(conversations: Sequence[_Conversation], bootstrap: Bootstrap, no_headline: Cell | None) -> Parts | None:
+    """Thinking and answer apart, from the turns that can be split; None where there is no thinking."""
+    if not any(turn.num_thinking_tokens for conversation in conversations for turn in conversation.turns):
+        return None
+    reasons: Counter[str] = Counter()
+    split: list[list[PartTallies]] = []
+    for conversation in conversations:
+        split.append([])
+        for turn in conversation.turns:
+            try:
+                split[-1].append(split_turn(turn))
+            except UndefinedMetric as error:
+                reasons[str(error)] += 1
+    reason = "; ".join(f"{num} turns: {why}" for why, num in reasons.most_common()) or None
+    undefined = Cell.undefined(reason or "") if not any(split) else None
+    categories = [conversation.category for conversation in conversations]
+
+    def scores(tallies: Sequence[Tally]) -> PartScores:
+        cells, total = acceptance_cells(tallies, categories, bootstrap), pool(tallies)
+        values = {name: undefined or cells.values[name] for name in cells.values.keys() & PartScores.model_fields}
+        if no_headline:
+            values["acceptance_length"] = no_headline
+        return PartScores(
+            **values,
+            **{name: [undefined] if undefined else vector for name, vector in cells.vectors.items()},
+            num_turns=total.num_turns,
+            num_steps=total.num_steps or 0,
+            num_tokens=total.num_tokens,
+        )
+
+    return Parts(
+        thinking=scores([pool(part.thinking for part in each) for each in split]),
+        answer=scores([pool(part.answer for part in each) for each in split]),
+        num_turns_unsplit=reasons.total(),
+        reason=reason,
+    )
 
 
 @dataclass(frozen=True, slots=True)

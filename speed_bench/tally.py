@@ -7,13 +7,13 @@ A value that an origin cannot know is None, and stays None in every sum.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import numpy as np
 
 from speed_bench.errors import RunFolderError
-from speed_bench.types import LastStep, TurnRecord
+from speed_bench.types import LastStep, SpecCounts, TurnRecord
 
 Steps = Sequence[tuple[int, int, int]]
 """Decode steps as (drafted, accepted, emitted), in the order of the text; `types.Step` is one."""
@@ -98,7 +98,8 @@ def tally_turn(
     """The tally of one turn, its totals as its origin states them.
 
     `steps` may hold fewer steps than `num_steps`: the others were counted but not told apart, so
-    they are in the acceptance length and not in the vectors. None: no step is told apart.
+    they are in the acceptance length and not in the vectors. None: no step is told apart. Where `num_steps` is
+    None, `steps` are the verification steps, and it is not known how many plain ones there were.
 
     `last_step` says what is known of the last of `steps`, which EOS or a limit may have cut after
     m tokens. `complete`: its accepted count is known, as for every other step: successes at 1…a
@@ -109,6 +110,8 @@ def tally_turn(
 
     Raises ValueError for a step that cannot be, and where the tokens do not add up.
     """
+    if steps is not None and num_steps is None:
+        return _tally_of_verified(steps, num_tokens, drafted, accepted)
     if steps is None:
         known = num_steps == 0
         lengths, trials, successes = ((), (), ()) if known else (None, None, None)
@@ -144,6 +147,32 @@ def tally_turn(
         trials=tails(np.bincount(tried, minlength=depth + 1).tolist())[1:],
         successes=tails(np.bincount(succeeded, minlength=depth + 1).tolist())[1:],
     )
+
+
+def _tally_of_verified(steps: Steps, num_tokens: int, drafted: int | None, accepted: int | None) -> Tally:
+    """Of verification steps that are all known, between plain steps whose number is not: rates, no lengths."""
+    verified = tally_steps([(drafts, accepts, accepts + 1) for drafts, accepts, _ in steps])
+    return replace(verified, num_tokens=num_tokens, num_steps=None, drafted=drafted, accepted=accepted, lengths=None)
+
+
+def _tally_of_parts(counts: SpecCounts, num_tokens: int) -> Tally:
+    """Of steps of which lengths, or how many accepted how much, are known, but not both of each step.
+
+    Rates come from a histogram of accepted tokens, and only where every step drafted the full length.
+    Lengths come from it too where the steps are all there and none was cut.
+    """
+    tally = Tally(1, num_tokens, counts.num_steps, counts.verify_steps, counts.drafted, counts.accepted, *[None] * 3)
+    if counts.histogram is not None and counts.full_draft_length:
+        by_accepted = {accepted + 1: steps for accepted, steps in enumerate(counts.histogram)}
+        whole = tally_histogram(by_accepted, draft_length=counts.full_draft_length)
+        uncut = whole.num_tokens == num_tokens and whole.num_steps == counts.num_steps
+        lengths = whole.lengths if uncut else None
+        tally = replace(tally, lengths=lengths, trials=whole.trials, successes=whole.successes)
+    if counts.emitted is not None:
+        if sum(counts.emitted) != num_tokens:
+            raise RunFolderError(f"{len(counts.emitted)} steps emitted {sum(counts.emitted)} of {num_tokens} tokens")
+        tally = replace(tally, lengths=tally_emitted(counts.emitted).lengths)
+    return tally
 
 
 def tally_steps(steps: Steps, *, last_step: LastStep = "complete") -> Tally:
@@ -215,6 +244,8 @@ def tally_record(turn: TurnRecord) -> Tally:
     Verification steps are as the turn's own counts tell them, or else as the engine counted around it.
     """
     num_tokens, counts = turn.num_output_tokens - turn.prefill_tokens, turn.counts
+    if counts is not None and counts.per_step is None and (counts.emitted or counts.histogram) is not None:
+        return _tally_of_parts(counts, num_tokens)
     if counts is None:
         known = None if num_tokens else 0
         return tally_turn(

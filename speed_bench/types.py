@@ -51,6 +51,10 @@ class Sampling:
     temperature: float
     max_tokens: int
     seed: int
+    stop_ids: tuple[int, ...] = ()
+    """Ids that end an answer, for engines that take them with the request."""
+    ignore_eos: bool = False
+    """Whether an answer goes on to `max_tokens` whatever it says."""
 
     def __post_init__(self) -> None:
         _require(self.temperature >= 0, f"temperature {self.temperature} is negative")
@@ -83,6 +87,51 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class SpecReport:
+    """What an engine says of a whole request, once, on one of its last events. None: it does not say."""
+
+    num_tokens: int | None = None
+    """Output tokens, as the engine counts them."""
+    verify_steps: int | None = None
+    drafted: int | None = None
+    accepted: int | None = None
+    """Before any cut by EOS or a limit."""
+    per_step: tuple[tuple[int, int], ...] | None = None
+    """(drafted, accepted) of every verification step, in order."""
+    histogram: tuple[int, ...] | None = None
+    """Verification steps that accepted exactly 0, 1, 2, … tokens, in no order."""
+    draft_length: int | None = None
+    """Most tokens that a step of this request could propose."""
+    num_iterations: int | None = None
+    """Passes of the target model that emitted something, prefill's included."""
+
+    def __post_init__(self) -> None:
+        numbers = (
+            self.num_tokens,
+            self.verify_steps,
+            self.drafted,
+            self.accepted,
+            self.num_iterations,
+            *(self.histogram or ()),
+        )
+        _require(all(value is None or value >= 0 for value in numbers), f"a count is negative: {self}")
+        for drafted, accepted in self.per_step or ():
+            _require(0 <= accepted <= drafted, f"impossible step: drafted {drafted}, accepted {accepted}")
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """How a run drafts: what is known of every step before it is made."""
+
+    draft_length: int | None = None
+    """Most tokens that a step proposes; None: not known."""
+    always: bool = False
+    """Whether every decode step has a proposal, as long as the context has room for it."""
+    reported: bool = False
+    """Whether the engine reports every request that drafted, so that one without a report drafted nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """One parsed event: what is new in it."""
 
@@ -94,6 +143,7 @@ class Chunk:
     finish_reason: str | None = None
     """`stop`, `length` or another word of the engine's, on the last chunk only."""
     mark: Mark | None = None
+    report: SpecReport | None = None
 
 
 class Step(NamedTuple):
@@ -121,12 +171,19 @@ class SpecCounts:
     num_steps: int | None
     """All decode steps: verification steps and plain ones."""
     per_step: tuple[Step, ...] | None
-    """The decode steps in the order of the text. Steps that the origin could count but not tell
-    apart are left out and numbered in `unplaced_steps`."""
+    """The decode steps, in the order of the text where `aligned`. Steps that the origin could count
+    but not tell apart are left out and numbered in `unplaced_steps`; where `num_steps` is None, plain
+    steps are left out."""
     origin: Origin
     aligned: bool
     """Whether every step can be placed in the output text."""
     unplaced_steps: int = 0
+    emitted: tuple[int, ...] | None = None
+    """Tokens that each decode step emitted, in the order of the text, where what it drafted is not known."""
+    histogram: tuple[int, ...] | None = None
+    """Verification steps that accepted exactly 0, 1, 2, … tokens, where which step did is not known."""
+    full_draft_length: int | None = None
+    """What every verification step drafted, if all drafted the same; None: not known."""
     per_position: tuple[int, ...] | None = None
     """How many steps accepted at least k tokens, k = 1, 2, …, where the engine counts it."""
 
@@ -138,6 +195,16 @@ class SpecCounts:
             _require(self.accepted <= self.drafted, f"accepted {self.accepted} of {self.drafted} drafted tokens")
         if self.num_steps is not None and self.verify_steps is not None:
             _require(self.verify_steps <= self.num_steps, "more verification steps than decode steps")
+        if self.emitted is not None:
+            _require(
+                self.num_steps == len(self.emitted), f"{len(self.emitted)} of {self.num_steps} steps have a length"
+            )
+            _require(min(self.emitted, default=1) >= 1, "a decode step emits at least one token")
+        if self.histogram is not None and self.verify_steps is not None:
+            _require(
+                sum(self.histogram) == self.verify_steps,
+                f"the histogram holds {sum(self.histogram)} of {self.verify_steps} verification steps",
+            )
         if self.per_step is not None and self.num_steps is not None:
             placed = len(self.per_step) + self.unplaced_steps
             _require(placed == self.num_steps, f"{placed} steps described, {self.num_steps} counted")
@@ -146,7 +213,8 @@ class SpecCounts:
                 0 <= step.accepted <= step.drafted and 1 <= step.emitted <= step.accepted + 1,
                 f"impossible step: drafted {step.drafted}, accepted {step.accepted}, emitted {step.emitted}",
             )
-        _require(not self.aligned or (self.per_step is not None and self.unplaced_steps == 0), "aligned without steps")
+        placed_all = self.unplaced_steps == 0 and (self.per_step is not None or self.emitted is not None)
+        _require(not self.aligned or placed_all, "aligned without steps")
 
     def since(self, earlier: "SpecCounts") -> "SpecCounts":
         """Of counters that only grow: what was added since an earlier reading; None for one that fell."""
@@ -205,6 +273,9 @@ class TurnRecord:
     engine_counts: SpecCounts | None = None
     """The engine's own counters over this turn, read before and after it; only where nothing
     else ran meanwhile (concurrency 1)."""
+    num_thinking_tokens: int | None = None
+    """Of the output tokens the first so many are the model's thinking, the mark that ends it included; None: how its
+    model marks thinking is not known."""
 
     def __post_init__(self) -> None:
         arrived = sum(num for _, num in self.arrivals)
@@ -213,6 +284,10 @@ class TurnRecord:
             f"turn {self.id}: {arrived} tokens arrived, {len(self.output_ids)} ids recorded",
         )
         _require(self.prefill_tokens <= len(self.output_ids), f"turn {self.id}: prefill emitted more than was output")
+        _require(
+            0 <= (self.num_thinking_tokens or 0) <= len(self.output_ids),
+            f"turn {self.id}: {self.num_thinking_tokens} of {len(self.output_ids)} output tokens are thinking",
+        )
         times = [self.sent_at_s, *(at for at, _ in self.arrivals), self.finished_at_s]
         _require(times == sorted(times), f"turn {self.id}: its times go backwards")
 
@@ -267,7 +342,7 @@ class Segment:
     """None while it is running, or when it was killed."""
     whole: bool = False
     """Whether it ended in order. Serving numbers come from whole segments only."""
-    engine: dict[str, str | int | None] = field(default_factory=dict)
+    engine: dict[str, str | int | float | None] = field(default_factory=dict)
     """The engine's effective settings, as it tells them."""
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from speed_bench.errors import ConfigError, RequestFailed
+from speed_bench.errors import ConfigError, Refused, RequestFailed
 
 Clock = Callable[[], int]
 """Monotonic nanoseconds; `time.perf_counter_ns` unless a test brings its own."""
@@ -51,14 +51,24 @@ class Url:
         >>> Url.parse("http://127.0.0.1:8080/")
         Url(host='127.0.0.1', port=8080, tls=False, prefix='')
         """
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"url '{text}' is not of the form http://HOST:PORT")
         tls = parts.scheme == "https"
-        return cls(parts.hostname, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+        prefix = parts.path.rstrip("/").removesuffix("/v1")  # as OpenAI clients have it
+        return cls(parts.hostname, port or (443 if tls else 80), tls, prefix)
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as the Host header has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.prefix}"
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
 
 
 class _Reader(asyncio.Protocol):
@@ -125,8 +135,16 @@ class Connection:
     ...     return exchange.status
     """
 
-    def __init__(self, url: Url, clock: Clock = time.perf_counter_ns, *, stall_timeout_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        url: Url,
+        clock: Clock = time.perf_counter_ns,
+        *,
+        stall_timeout_s: float = 300.0,
+        api_key: str | None = None,
+    ) -> None:
         self.url = url
+        self._authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         self.clock = clock
         self.stall_timeout_s = stall_timeout_s
         self._reader: _Reader | None = None
@@ -141,23 +159,29 @@ class Connection:
             _, self._reader = await loop.create_connection(
                 lambda: _Reader(self.clock), self.url.host, self.url.port, ssl=tls
             )
+        except ssl.SSLError as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                reason = f"{error.verify_message}; name its authority with SSL_CERT_FILE=…"
+            else:
+                reason = f"{(error.reason or str(error)).replace('_', ' ').lower()}; does it speak http?"
+            raise RequestFailed(f"no secure connection to {self.url}: {reason}") from error
         except OSError as error:
             raise RequestFailed(f"no connection to {self.url}: {error.strerror or error}") from error
 
     async def request(self, method: str, path: str, body: bytes = b"") -> Exchange:
         """Send, and wait until the whole answer is here.
 
-        Raises RequestFailed when the connection breaks, when nothing arrives for
-        `stall_timeout_s`, or when the status is not 200.
+        Raises RequestFailed when the connection breaks or nothing arrives for `stall_timeout_s`,
+        Refused when the status is not 200.
         """
         await self.connect()
         reader = self._reader
         assert reader is not None and reader.transport is not None  # noqa: S101, PT018
         head = (
-            f"{method} {self.url.prefix}{path} HTTP/1.1\r\nHost: {self.url.host}:{self.url.port}\r\n"
+            f"{method} {self.url.prefix}{path} HTTP/1.1\r\nHost: {self.url.authority}\r\n{self._authorization}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        message = head.encode("ascii") + body
+        message = head.encode("latin-1") + body
         reader.parser = httptools.HttpResponseParser(reader)
         reader.done = asyncio.get_running_loop().create_future()
         reader.exchange = exchange = Exchange(sent_at_ns=self.clock())
@@ -170,7 +194,7 @@ class Connection:
             raise
         if exchange.status != 200:
             text = exchange.body.decode("utf-8", "replace").strip()
-            raise RequestFailed(f"{method} {path} was answered with HTTP {exchange.status}: {text[:300]}")
+            raise Refused(f"{method} {path} was answered with HTTP {exchange.status}: {text[:300]}", exchange.status)
         return exchange
 
     async def _wait(self, reader: _Reader) -> None:

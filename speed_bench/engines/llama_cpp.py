@@ -8,45 +8,51 @@ connection after every stream, though it announces keep-alive.
 """
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from speed_bench.config import LlamaCppConfig, RunConfig
-from speed_bench.engines import llama_cpp_server
-from speed_bench.engines.server import Launch
+from speed_bench.config import RunConfig
+from speed_bench.engine_config import LlamaCppConfig
+from speed_bench.engines import Wired, llama_cpp_server
+from speed_bench.engines.server import Launch, interpreter, kept
 from speed_bench.engines.steps import steps_from_marks
 from speed_bench.errors import EngineError, RequestFailed
-from speed_bench.types import Chunk, LastStep, Mark, Request, SpecCounts
+from speed_bench.types import Chunk, Drafting, LastStep, Mark, Request, SpecCounts
 
-ALGORITHMS = ("none", "ngram", "draft")
+ALGORITHMS = {
+    "none": Wired("no speculative type", "live on CPU"),
+    "ngram": Wired("NGRAM_SIMPLE", "live on CPU"),
+    "draft": Wired("DRAFT_SIMPLE", "live on CPU"),
+    "eagle3": Wired("DRAFT_EAGLE3", "real package"),
+    "mtp": Wired("DRAFT_MTP", "real package"),
+    "dflash": Wired("DRAFT_DFLASH", "real package"),
+}
+DISTRIBUTIONS = ("xllamacpp",)
 INSTALL = "pip install 'speed-bench[llama-cpp]'"
+OWNED_BY = "llamacpp"
 HEALTH, METRICS, INFO = "/health", "/metrics", "/props"
 PREFILL_TOKENS = 1
 CLOSES_AFTER_STREAM = True
+READS_GGUF = True
 _FINISH = {"eos": "stop", "word": "stop", "limit": "length"}
 _COUNTER = re.compile(r'^llamacpp:spec_decode_num_(\w+)_total(?:\{position="(\d+)"\})? (\S+)$', re.MULTILINE)
 
 
-def installed() -> str | None:
-    """The version of xllamacpp in this environment, None if it is not there."""
-    return metadata.version("xllamacpp") if util.find_spec("xllamacpp") else None
-
-
-def launch(config: RunConfig, *, model: Path, draft: Path | None, port: int) -> Launch:
+def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folder: Path) -> Launch:
     """Engine config -> argv, env."""
-    engine: LlamaCppConfig = config.engine
+    engine = config.engine
+    assert isinstance(engine, LlamaCppConfig)  # noqa: S101  (the name says so)
     if config.algorithm not in ALGORITHMS:
         raise EngineError(f"engine 'llama-cpp' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
     settings = {
-        "model": str(model),
-        "draft": str(draft) if draft else None,
+        "model": model,
+        "draft": draft,
+        "host": engine.host,
         "port": port,
-        "algorithm": config.algorithm,
+        "type": None if config.algorithm == "none" else ALGORITHMS[config.algorithm].spelling,
         "draft_length": config.draft_length,
         "concurrency": config.concurrency,
         "context_length": engine.context_length,
@@ -54,11 +60,12 @@ def launch(config: RunConfig, *, model: Path, draft: Path | None, port: int) -> 
         "ngram_size": engine.ngram_size,
         "extra": engine.extra,
     }
-    argv = (sys.executable, str(llama_cpp_server.__file__), orjson.dumps(settings).decode())
-    return Launch(argv, {"OMP_WAIT_POLICY": "passive"})
+    argv = (interpreter(engine, ours=True), str(llama_cpp_server.__file__), orjson.dumps(settings).decode())
+    own = argv if engine.launch is None else kept(argv, engine, port)  # our script needs no keeper
+    return Launch(own, {"OMP_WAIT_POLICY": "passive"})
 
 
-def payload(request: Request) -> tuple[str, dict[str, Any]]:
+def payload(request: Request, served: str) -> tuple[str, dict[str, Any]]:
     """Request -> (path, JSON body)."""
     return "/completion", {
         "prompt": request.prompt_ids,
@@ -68,6 +75,7 @@ def payload(request: Request) -> tuple[str, dict[str, Any]]:
         "top_p": 1.0,
         "min_p": 0.0,
         "seed": request.sampling.seed,
+        "ignore_eos": request.sampling.ignore_eos,
         "id_slot": request.slot,
         "stream": True,
         "return_tokens": True,
@@ -99,7 +107,7 @@ def parse(event: bytes, num_seen: int) -> Chunk:
         raise RequestFailed(f"an event that cannot be read ({error!r}): {event[:200]!r}") from error
 
 
-def count(chunks: Sequence[Chunk], num_tokens: int) -> tuple[SpecCounts, LastStep]:
+def count(chunks: Sequence[Chunk], num_tokens: int, drafting: Drafting) -> tuple[SpecCounts, LastStep]:
     """All chunks of a turn -> its decode steps, exactly."""
     return steps_from_marks(chunks, num_tokens=num_tokens, prefill_tokens=PREFILL_TOKENS)
 
@@ -129,7 +137,7 @@ def counters(metrics_text: str) -> SpecCounts:
     )
 
 
-def describe(info: Mapping[str, Any]) -> dict[str, Any]:
+def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
     """`/props` -> effective settings, for provenance."""
     return {
         "num_slots": info.get("total_slots"),
@@ -139,7 +147,7 @@ def describe(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tokenize_payload(text: str) -> tuple[str, dict[str, Any]]:
+def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]]:
     """Text -> the request that asks the engine for its ids."""
     return "/tokenize", {"content": text, "parse_special": True, "add_special": False}
 

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+TYPE_PREFIX = "COMMON_SPECULATIVE_TYPE_"
 
 
 def die_with_parent() -> None:
@@ -39,20 +40,17 @@ def parameters(config: dict[str, Any]) -> Any:
     p.n_ctx = config["context_length"] * config["concurrency"]
     p.n_parallel = config["concurrency"]
     p.kv_unified = False
-    p.hostnames, p.port = ["127.0.0.1"], config["port"]
+    p.hostnames, p.port = [config["host"]], config["port"]
     p.ui, p.endpoint_metrics, p.cache_prompt = False, True, False
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config["threads"]
-    kinds = xllamacpp.common_speculative_type
-    if config["algorithm"] == "ngram":
-        p.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+    if config["type"] is not None:
+        p.speculative.types = [getattr(xllamacpp.common_speculative_type, TYPE_PREFIX + config["type"])]
+        p.speculative.draft.n_max = config["draft_length"]
         p.speculative.ngram_simple.size_n = config["ngram_size"]
         p.speculative.ngram_simple.size_m = config["draft_length"]
-        p.speculative.draft.n_max = config["draft_length"]
-    elif config["algorithm"] == "draft":
-        p.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
-        p.speculative.draft.mparams.path = config["draft"]
-        p.speculative.draft.n_max = config["draft_length"]
         p.speculative.draft.cpuparams.n_threads = p.speculative.draft.cpuparams_batch.n_threads = config["threads"]
+    if config["draft"] is not None:
+        p.speculative.draft.mparams.path = config["draft"]
     for name, value in config["extra"].items():
         *path, last = name.split(".")
         target = p

@@ -1,19 +1,28 @@
-"""A managed engine: started as a child process, waited for, watched, stopped; never left behind."""
+"""A managed engine: started as a child process, waited for, watched, stopped; never left behind.
+
+Or an attached one, which is somebody else's: only looked at.
+"""
 
 import asyncio
+import errno
 import os
+import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import orjson
 import psutil
 
+from speed_bench.engine_config import EngineSettings
+from speed_bench.engines import keeper
 from speed_bench.errors import ConfigError, EngineError, RequestFailed, unwritable
 
 LOG_LINES_SHOWN = 30
@@ -26,23 +35,84 @@ class Launch:
     """How to start an engine."""
 
     argv: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(default_factory=dict)
     """Added to our own environment."""
+    files: Mapping[Path, str] = field(default_factory=dict)
+    """Written before it starts."""
 
 
-def free_port(wanted: int | None = None) -> int:
-    """A loopback port that nothing listens on: `wanted` if given, else any. Raises ConfigError if taken."""
+def kept(command: Sequence[str], settings: EngineSettings, port: int) -> tuple[str, ...]:
+    """The argv that starts an engine's own command under our keeper, through `engine.launch` where that is given.
+
+    In the template a word `{command}` stands for all words of the command; as part of a word, such as of a
+    script for a shell, for the command quoted for a shell. `{port}` stands for the port.
+
+    >>> argv = kept(["vllm", "serve"], EngineSettings(name="vllm", launch="srun -N1 {command}"), 8000)
+    >>> argv[2:]
+    ('srun', '-N1', 'vllm', 'serve')
+    """
+    words: list[str] = []
+    for word in shlex.split(settings.launch or "{command}"):
+        if word == "{command}":
+            words += command
+        else:
+            words.append(word.replace("{command}", shlex.join(command)).replace("{port}", str(port)))
+    return (sys.executable, str(keeper.__file__), *words)
+
+
+def interpreter(settings: EngineSettings, *, ours: bool = False) -> str:
+    """The Python that the engine's command names: another environment's, or ours.
+
+    With `engine.launch` it is whichever is there, as in a container, unless the engine is a part of speed-bench.
+    """
+    return settings.python or ("python3" if settings.launch and not ours else sys.executable)
+
+
+def free_port(wanted: int | None = None, host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on: `wanted` if given, else any. Raises ConfigError if taken.
+
+    A host that is not ours cannot be asked; what is free here is taken there.
+    """
     with socket.socket() as probe:
         if os.name == "posix":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted or 0))
+            probe.bind(("127.0.0.1" if host == "localhost" else host, wanted or 0))
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+                return wanted or free_port()
             raise ConfigError(
                 f"port {wanted} cannot be used: {error.strerror}; choose another with --set engine.port=PORT, "
                 "or leave it out for a free one"
             ) from error
         return int(probe.getsockname()[1])
+
+
+class Server(Protocol):
+    """The process behind an engine, as far as it is known."""
+
+    @property
+    def name(self) -> str:
+        """Of its engine."""
+
+    def check_alive(self) -> None:
+        """Raise EngineError if it has ended."""
+
+    def stop(self) -> None:
+        """End it, if it is ours to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedServer:
+    """A server that ran before we came and runs on after us."""
+
+    name: str
+
+    def check_alive(self) -> None:
+        """Not ours to know: that it answers is all."""
+
+    def stop(self) -> None:
+        """Not ours to stop."""
 
 
 class ManagedServer:
@@ -63,10 +133,13 @@ class ManagedServer:
 
     def start(self) -> None:
         """Start the process; it is not ready yet."""
+        writing = self.log
         try:
             self._log_file = self.log.open("ab")
+            for writing, text in self.launch.files.items():
+                writing.write_text(text, "utf-8")
         except OSError as error:
-            raise unwritable(self.log, error) from error
+            raise unwritable(writing, error) from error
         try:
             self._process = subprocess.Popen(
                 self.launch.argv,
@@ -101,7 +174,9 @@ class ManagedServer:
     def check_alive(self) -> None:
         """Raise EngineError if the process has ended."""
         if (code := self.exit_code()) is not None:
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            number = -code if code < 0 else code - 128  # our keeper passes on what ended the engine
+            is_signal = number in {each.value for each in signal.Signals}
+            how = f"was killed by {signal.Signals(number).name}" if is_signal else f"ended with exit code {code}"
             raise EngineError(f"engine '{self.name}' {how}{self._log_tail()}")
 
     def exit_code(self) -> int | None:
@@ -140,8 +215,11 @@ def reclaim(pid_file: Path) -> None:
         identity = orjson.loads(pid_file.read_bytes())
         process = psutil.Process(int(identity["pid"]))
         if abs(process.create_time() - identity["created_s"]) < CLOCK_CORRECTION_S:
-            process.kill()
-            process.wait(STOP_GRACE_S)
+            ours = [*process.children(recursive=True), process]
+            for each in ours:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            psutil.wait_procs(ours, STOP_GRACE_S)
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         pass  # no such file, or no such process: nothing to end
     pid_file.unlink(missing_ok=True)

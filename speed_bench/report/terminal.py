@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from speed_bench.provenance import ModelFacts
-from speed_bench.scores import Cell, Comparison, GroupScores, Reconciliation, Scores
+from speed_bench.scores import Cell, Comparison, GroupScores, Parts, PartScores, Reconciliation, Scores
 from speed_bench.types import Outcome, TurnRecord
 
 POSITIONS_SHOWN = 3
@@ -23,12 +23,16 @@ WIDE = 100
 NONE = "–"
 
 
-def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Console) -> None:
+def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Console, *, simulated: bool = False) -> None:
     """The table of a run, what it is measured against, and where it lies."""
     console.print(_table(scores))
     for line in _sentences(scores):
         console.print(line, highlight=False, soft_wrap=True)
-    if scores.baseline and model.num_bytes < SMALL_MODEL_BYTES:
+    if simulated:
+        console.print(
+            "note: simulated: nothing here is a result of any model or engine", highlight=False, soft_wrap=True
+        )
+    elif scores.baseline and model.num_bytes is not None and model.num_bytes < SMALL_MODEL_BYTES:
         note = "note: on a model this small speculation rarely pays; read acceptance here, not speed-up"
         console.print(note, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", highlight=False, markup=False, soft_wrap=True)
@@ -51,18 +55,24 @@ def _table(scores: Scores) -> Table:
         table.add_row(escape(name), *_row(group))
     table.add_section()
     table.add_row("overall", *_row(scores.acceptance.overall), style="bold")
+    parts = scores.acceptance.parts
+    if parts and parts.thinking.num_steps + parts.answer.num_steps:
+        for name, part in (("thinking", parts.thinking), ("answer", parts.answer)):
+            table.add_row(f" {name}", *_accepted(part), NONE, NONE, str(part.acceptance_length.n))
     return table
 
 
 def _row(group: GroupScores) -> list[str]:
+    speeds = [number(group.output_tps, 1), number(group.user_tps, 1)]
+    return [*_accepted(group), *speeds, str(group.num_conversations)]
+
+
+def _accepted(group: GroupScores | PartScores) -> list[str]:
     cells = group.conditional_acceptance_rate[:POSITIONS_SHOWN]
     return [
         _interval(group.acceptance_length),
         number(group.draft_acceptance_rate),
         " ".join(f"{number(cell):>4}" for cell in cells) or NONE,
-        number(group.output_tps, 1),
-        number(group.user_tps, 1),
-        str(group.num_conversations),
     ]
 
 
@@ -81,13 +91,41 @@ def _sentences(scores: Scores) -> list[str]:
     lines = []
     if scores.baseline:
         lines += _against(scores.baseline)
+    if scores.acceptance.parts and scores.acceptance.parts.num_turns_unsplit:
+        lines.append(_left_out(scores.acceptance.parts))
     lines.append(_reconciled(scores.reconciliation))
     done = f"{scores.num_turns} of {scores.num_planned} turns finished, {scores.num_failures} failed"
     lines.append(done if scores.num_turns == scores.num_planned else f"[bold red]{done}[/]")
     lines += [f"  {num} x {escape(error)}" for error, num in list(scores.failures.items())[:FAILURES_SHOWN]]
+    lines += _without_steps(scores)
     headline = scores.acceptance.overall.acceptance_length
     if headline.reason:
         lines.append(f"[bold red]no overall acceptance length: {escape(headline.reason)}[/]")
+    return lines
+
+
+def _left_out(parts: Parts) -> str:
+    if parts.thinking.num_steps + parts.answer.num_steps == 0:
+        return f"[yellow]thinking and answer apart: not available ({parts.reason})[/]"
+    return f"[yellow]thinking and answer leave out {parts.num_turns_unsplit} turns ({parts.reason})[/]"
+
+
+def _without_steps(scores: Scores) -> list[str]:
+    """What can still be said of turns whose decode steps are not known."""
+    acceptance = scores.acceptance
+    lines = []
+    if num := acceptance.num_turns_steps_unknown:
+        lines.append(f"[yellow]the number of decode steps of {num} turns is not known; see the page of this engine[/]")
+        drafted = number(acceptance.overall.acceptance_length_drafted)
+        lines.append(f"acceptance length of the steps that drafted (acceptance_length_drafted): {drafted}")
+    if acceptance.origins.get("none"):
+        length, rate = (
+            number(acceptance.server.acceptance_length_drafted),
+            number(acceptance.server.draft_acceptance_rate),
+        )
+        lines.append(
+            f"by the engine's own counters, of all turns: {length} tokens per verification step, {rate} accepted"
+        )
     return lines
 
 

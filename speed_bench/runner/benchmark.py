@@ -8,20 +8,14 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as TypingProtocol
 
 from speed_bench.config import Protocol, RunConfig
-from speed_bench.data.editions import Dataset, load, select
-from speed_bench.engines import dialect
 from speed_bench.engines.http import Clock
-from speed_bench.engines.server import free_port, reclaim
-from speed_bench.errors import ConfigError, EngineError, RunFolderError, SpeedBenchError, unknown
-from speed_bench.gguf_file import check_gguf
-from speed_bench.models import resolve_gguf, sha256_of
-from speed_bench.provenance import DataFacts, Provenance, TokenizerFacts, hardware, model_facts, versions
-from speed_bench.runner.conversation import Answers, Script, check_first_turns_fit, turn_id
+from speed_bench.engines.server import reclaim
+from speed_bench.errors import RunFolderError, SpeedBenchError
+from speed_bench.runner.conversation import Script
 from speed_bench.runner.journal import (
     Journal,
     RunFile,
@@ -34,13 +28,12 @@ from speed_bench.runner.journal import (
     write_run_file,
 )
 from speed_bench.runner.load import closed_loop
+from speed_bench.runner.preparation import Inputs, prepare
 from speed_bench.runner.segment import PID_FILE, live_engine
-from speed_bench.tokens import PROBES, ChatTokenizer, prompt_sha256
-from speed_bench.types import Conversation, Outcome
+from speed_bench.types import Outcome
 
 BASELINE = "baseline"
 RESUME = "finish with: speed-bench run --out {} --resume"
-MEASURING_PACKAGES = ("httptools", "tokenizers", "numpy")
 
 
 class Observer(TypingProtocol):
@@ -54,18 +47,6 @@ class Observer(TypingProtocol):
 
     def end(self) -> None:
         """The arm has ended, in order or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Everything that is looked up once before anything is measured."""
-
-    model: Path
-    draft: Path | None
-    tokenizer: ChatTokenizer
-    rows: tuple[Conversation, ...]
-    replayed: Answers | None
-    provenance: Provenance
 
 
 def run(
@@ -107,73 +88,6 @@ def run(
                     if num_kept:
                         stopped.add_note(f"kept {num_kept} of {num_planned} turns in {folder}; {resume_with}")
                 raise
-
-
-def prepare(config: RunConfig) -> Inputs:
-    """Find and check the engine, the model, the prompts and the tokenizer, before anything is started."""
-    speaks = dialect(config.engine.name)
-    if config.algorithm not in speaks.ALGORITHMS:
-        raise ConfigError(unknown("algorithm", config.algorithm, speaks.ALGORITHMS) + f" (engine {config.engine.name})")
-    if speaks.installed() is None:
-        raise EngineError(f"engine '{config.engine.name}' is not installed here; {speaks.INSTALL}")
-    free_port(config.engine.port)  # one that is taken is told now, not when the folder is made
-    dataset = load(config.edition, config.config)
-    rows = select(dataset.rows, config.categories, config.limit_per_category)
-    model = resolve_gguf(config.model)
-    draft = resolve_gguf(config.draft) if config.draft else None
-    for path in (model, draft):
-        if path:
-            check_gguf(path)
-    tokenizer = ChatTokenizer.from_huggingface(config.tokenizer) if config.tokenizer else ChatTokenizer.from_gguf(model)
-    check_first_turns_fit(rows, tokenizer, config.engine.context_length)
-    provenance = _provenance(speaks.installed(), dataset, rows, model, draft, tokenizer)
-    return Inputs(model, draft, tokenizer, rows, _replayed(config, rows, provenance, tokenizer), provenance)
-
-
-def _provenance(
-    engine_version: str | None,
-    dataset: Dataset,
-    rows: tuple[Conversation, ...],
-    model: Path,
-    draft: Path | None,
-    tokenizer: ChatTokenizer,
-) -> Provenance:
-    return Provenance(
-        model=model_facts(model, sha256_of(model)),
-        draft=model_facts(draft, sha256_of(draft)) if draft else None,
-        tokenizer=TokenizerFacts(
-            template_sha256=tokenizer.template_sha256,
-            vocab_size=tokenizer.vocab_size,
-            probes_sha256=prompt_sha256([token for probe in PROBES for token in tokenizer.encode(probe)]),
-        ),
-        data=DataFacts(
-            edition=dataset.edition,
-            version=dataset.version,
-            config=dataset.config,
-            manifest_sha256=dataset.manifest_sha256,
-            num_conversations=len(rows),
-        ),
-        engine_version=engine_version,
-        versions=versions(MEASURING_PACKAGES),
-        hardware=hardware(),
-    )
-
-
-def _replayed(
-    config: RunConfig, rows: tuple[Conversation, ...], provenance: Provenance, tokenizer: ChatTokenizer
-) -> Answers | None:
-    """The answers of the run that `history` names, all of those that later turns will need."""
-    if config.history == "own":
-        return None
-    source = Path(config.history.removeprefix("replay:"))
-    if read_run_file(source).provenance.tokenizer != provenance.tokenizer:
-        raise ConfigError(f"--history {config.history}: that run was made with another tokenizer")
-    answers = {(turn.seed, turn.id): tokenizer.decode(turn.output_ids) for turn in read_records(source).turns}
-    needed = ((seed, turn_id(row, turn)) for seed in config.seeds for row in rows for turn in range(len(row.turns) - 1))
-    for seed, turn in needed:
-        if (seed, turn) not in answers:
-            raise ConfigError(f"--history {config.history}: that run has no answer to turn {turn} (seed {seed})")
-    return answers
 
 
 def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs) -> Journal:
@@ -224,6 +138,7 @@ async def _ask_all(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     script = Script(config, inputs.tokenizer, inputs.replayed, earlier)
     conversations = [(row, seed) for seed in config.seeds for row in inputs.rows]
-    engine = live_engine(config, journal, inputs.tokenizer, model=inputs.model, draft=inputs.draft, clock=clock)
+    draft = None if inputs.draft is None else inputs.draft.name
+    engine = live_engine(config, journal, inputs.tokenizer, model=inputs.model.name, draft=draft, clock=clock)
     async with engine as live:
         await closed_loop(script, conversations, live, keep)

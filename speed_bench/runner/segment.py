@@ -2,27 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 
+from speed_bench.algorithms import always_drafts
 from speed_bench.config import RunConfig
-from speed_bench.engines import Dialect, dialect
+from speed_bench.engine_config import EngineSettings, api_key
+from speed_bench.engines import Dialect, dialect_of
 from speed_bench.engines.http import Clock, Connection, Url
-from speed_bench.engines.server import ManagedServer, free_port
-from speed_bench.errors import ConfigError, EngineError, RequestFailed
+from speed_bench.engines.identity import Identity, identify
+from speed_bench.engines.server import AttachedServer, ManagedServer, Server, free_port
+from speed_bench.errors import ConfigError, EngineError, Refused, RequestFailed
 from speed_bench.provenance import boot_id
 from speed_bench.runner.journal import Journal
 from speed_bench.runner.streams import side_by_side
-from speed_bench.runner.turn import Asked, read_turn
+from speed_bench.runner.turn import Asked, read_turn, sampling_of
 from speed_bench.tokens import ChatTokenizer, check_parity, prompt_sha256
-from speed_bench.types import Request, Sampling, Segment, SpecCounts, TurnRecord
+from speed_bench.types import Drafting, Request, Segment, SpecCounts, TurnRecord
 
 WARMUP_TEXT = "Count from one to ten, then say which of these numbers are prime."
 WARMUP_TOKENS = 8
@@ -38,11 +40,15 @@ class LiveEngine:
     """An engine that answers, and the streams to it. Made by `live_engine`."""
 
     dialect: Dialect
-    server: ManagedServer
+    server: Server
+    served: str
+    """The name of the model in every request."""
+    drafting: Drafting
     streams: Sequence[Connection]
     control: Connection
     """For counters and the like: never a measured request."""
-    context_length: int
+    context_length: int | None
+    """Tokens of prompt and answer that a stream can hold; None where nobody says."""
     tokenizer: ChatTokenizer
     segment: Segment
     started_ns: int
@@ -55,9 +61,9 @@ class LiveEngine:
 
     async def ask(self, request: Request, category: str) -> TurnRecord:
         """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
-        path, body = self.dialect.payload(request)
+        path, body = self.dialect.payload(request, self.served)
         message = orjson.dumps(body)
-        asked = Asked(category, prompt_sha256(request.prompt_ids), self.segment.index, self.started_ns)
+        asked = Asked(category, prompt_sha256(request.prompt_ids), self.segment.index, self.started_ns, self.drafting)
         before = (self._last_counters or await self.counters()) if self.reads_counters else None
         stream = self.streams[request.slot]
         try:
@@ -73,8 +79,15 @@ class LiveEngine:
         spent = after.since(before) if before and after else None
 
         def read() -> TurnRecord:
-            name = self.tokenizer.name_unnamed
-            return read_turn(self.dialect, request, asked, exchange, name_unnamed=name, engine_counts=spent)
+            return read_turn(
+                self.dialect,
+                request,
+                asked,
+                exchange,
+                name_unnamed=self.tokenizer.name_unnamed,
+                count_thinking=self.tokenizer.num_thinking_tokens,
+                engine_counts=spent,
+            )
 
         try:
             return await self.run_in_parser(read)
@@ -101,10 +114,12 @@ class LiveEngine:
         Raises EngineError unless the engine still answers: without it every turn that is left would
         fail for nothing, and failures are results.
         """
-        probe = Connection(self.control.url, self.control.clock)
+        probe = Connection(self.control.url, self.control.clock, api_key=api_key())
         try:
             await asyncio.wait_for(probe.request("GET", self.dialect.HEALTH), HEALTH_TIMEOUT_S)
         except (RequestFailed, TimeoutError):
+            if isinstance(self.server, AttachedServer):
+                raise EngineError(f"the server at {self.control.url} does not answer any more") from None
             deadline = time.monotonic() + DEATH_GRACE_S
             while time.monotonic() < deadline:
                 self.server.check_alive()
@@ -116,42 +131,40 @@ class LiveEngine:
 
 @asynccontextmanager
 async def live_engine(
-    config: RunConfig, journal: Journal, tokenizer: ChatTokenizer, *, model: Path, draft: Path | None, clock: Clock
+    config: RunConfig, journal: Journal, tokenizer: ChatTokenizer, *, model: str, draft: str | None, clock: Clock
 ) -> AsyncIterator[LiveEngine]:
-    """Start the engine of a run as its next segment; on every way out, stop it."""
-    speaks = dialect(config.engine.name)
+    """The engine of a run as its next segment: started, or attached to; on every way out, let go of."""
+    speaks = dialect_of(config.engine)
     index = len(journal.records.segments)
-    port = free_port(config.engine.port)
-    url = Url("127.0.0.1", port)
-    server = ManagedServer(
-        speaks.launch(config, model=model, draft=draft, port=port),
-        name=config.engine.name,
-        log=journal.folder / f"engine-{index}.log",
-        pid_file=journal.folder / PID_FILE,
-    )
-    control = Connection(url, clock, stall_timeout_s=config.stall_timeout_s)
-    streams = [Connection(url, clock, stall_timeout_s=config.stall_timeout_s) for _ in range(config.concurrency)]
+    url, server = _engine(config, speaks, journal, index, model=model, draft=draft)
+    timeout_s, key = config.stall_timeout_s, api_key()
+    control = Connection(url, clock, stall_timeout_s=timeout_s, api_key=key)
+    streams = [Connection(url, clock, stall_timeout_s=timeout_s, api_key=key) for _ in range(config.concurrency)]
     parser = ThreadPoolExecutor(max_workers=1)
     try:
-        server.start()
-        await server.wait_ready(lambda: _answers(control, speaks.HEALTH), config.engine.start_timeout_s)
-        server.check_alive()
-        await _compare_tokenizers(speaks, control, tokenizer)
-        effective = speaks.describe(orjson.loads((await control.request("GET", speaks.INFO)).body))
-        _require_context(config, effective)
+        if isinstance(server, ManagedServer):
+            server.start()
+            await server.wait_ready(lambda: _answers(control, speaks.HEALTH), config.engine.start_timeout_s)
+            server.check_alive()
+        identity = await identify(speaks, control, wanted=config.engine.served_model)
+        compared = await _compare_tokenizers(speaks, control, identity.served, tokenizer)
+        effective = {**identity.settings, "tokenizer_compared": compared}
+        _require_as_asked(config, identity, journal)
         live = LiveEngine(
             dialect=speaks,
             server=server,
+            served=identity.served,
+            drafting=_drafting(config, identity),
             streams=streams,
             control=control,
-            context_length=config.engine.context_length,
+            context_length=_context_length(config.engine, identity),
             tokenizer=tokenizer,
             segment=Segment(index, "", boot_id(), None, engine=effective),
             started_ns=clock(),
             parser=parser,
             reads_counters=config.concurrency == 1,
         )
-        await _warm_up(live, config)
+        await _warm_up(live, config, identity)
         counters = await live.counters()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         live.segment, live.started_ns = replace(live.segment, counters_before=counters, started_at=now), clock()
@@ -167,35 +180,97 @@ async def live_engine(
         parser.shutdown()
 
 
+def _engine(
+    config: RunConfig, speaks: Dialect, journal: Journal, index: int, *, model: str, draft: str | None
+) -> tuple[Url, Server]:
+    """Where the engine answers, and its process: ours, not started yet, or somebody else's."""
+    engine = config.engine
+    if engine.url is not None:
+        return Url.parse(engine.url), AttachedServer(engine.name)
+    port = free_port(engine.port, engine.host)
+    server = ManagedServer(
+        speaks.launch(config, model=model, draft=draft, port=port, folder=journal.folder.resolve()),
+        name=engine.name,
+        log=journal.folder / f"engine-{index}.log",
+        pid_file=journal.folder / PID_FILE,
+    )
+    return Url(engine.host, port), server
+
+
+def _context_length(engine: EngineSettings, identity: Identity) -> int | None:
+    """Of a server that we started, as was asked for, since engines round up; of another, as it says."""
+    asked, told = engine.context_length, identity.context_length
+    return (told or asked) if engine.attached else (asked or told)
+
+
+def _drafting(config: RunConfig, identity: Identity) -> Drafting:
+    """What is known of every step before it is made."""
+    if config.algorithm == "none":
+        return Drafting(draft_length=0)
+    told = identity.settings.get("draft_length")
+    length = config.draft_length if config.draft_length is not None else told
+    return Drafting(
+        length if isinstance(length, int) else None,
+        always=always_drafts(config.algorithm),
+        reported=bool(getattr(config.engine, "request_stats", False)),
+    )
+
+
 async def _answers(control: Connection, path: str) -> bool:
     await control.request("GET", path)
     return True
 
 
-def _require_context(config: RunConfig, effective: Mapping[str, Any]) -> None:
-    """An engine may hold less than it was asked for, and then cuts answers without a word."""
-    held, asked = effective.get("context_length"), config.engine.context_length
-    if isinstance(held, int) and held < asked:
+def _require_as_asked(config: RunConfig, identity: Identity, journal: Journal) -> None:
+    """An engine may hold less than it was asked for, draft otherwise, or be another one than before a resume.
+
+    Raises ConfigError.
+    """
+    held, asked = identity.context_length, config.engine.context_length
+    if held is not None and asked is not None and held < asked and not config.engine.attached:
         raise ConfigError(f"the model holds {held} tokens per stream, engine.context_length asks for {asked}; lower it")
+    for key, ours in (("algorithm", config.algorithm), ("draft_length", config.draft_length)):
+        theirs = identity.settings.get(key)
+        if theirs is not None and ours is not None and str(ours) not in str(theirs).split("/"):
+            flag = key.replace("_", "-")
+            raise ConfigError(f"the server says that its {key} is {theirs}, not {ours}; say --{flag} {theirs}")
+    before = journal.records.segments[-1].engine if journal.records.segments else {}
+    changed = [key for key, value in before.items() if identity.settings.get(key, value) != value]
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"the engine is not the one that this run began with: {key} was {before[key]!r}, "
+            f"is {identity.settings[key]!r}; resume with the same, or choose another --out"
+        )
 
 
-async def _compare_tokenizers(speaks: Dialect, control: Connection, tokenizer: ChatTokenizer) -> None:
-    """The same text must be the same ids here and there; otherwise nothing after can be trusted."""
+async def _compare_tokenizers(speaks: Dialect, control: Connection, served: str, tokenizer: ChatTokenizer) -> bool:
+    """The same text must be the same ids here and there; otherwise nothing after can be trusted.
 
+    False where the engine has no way to be asked, or does not offer it here.
+    """
     loop = asyncio.get_running_loop()
 
     def tokenize(text: str) -> list[int]:
-        path, body = speaks.tokenize_payload(text)
-        asked = control.request("POST", path, orjson.dumps(body))
+        path_and_body = speaks.tokenize_payload(text, served)
+        if path_and_body is None:
+            raise Refused("it has no way to be asked", 404)
+        asked = control.request("POST", path_and_body[0], orjson.dumps(path_and_body[1]))
         return speaks.tokenize_answer(asyncio.run_coroutine_threadsafe(asked, loop).result().body)
 
-    await asyncio.to_thread(check_parity, tokenizer, tokenize)
+    try:
+        await asyncio.to_thread(check_parity, tokenizer, tokenize)
+    except Refused as refused:
+        if refused.status in (404, 405):
+            return False
+        raise
+    return True
 
 
-async def _warm_up(live: LiveEngine, config: RunConfig) -> None:
+async def _warm_up(live: LiveEngine, config: RunConfig, identity: Identity) -> None:
     """Open every stream and let the engine do what it does only once. Never recorded."""
-    ids = live.tokenizer.chat_ids([{"role": "user", "content": WARMUP_TEXT}])
-    sampling = Sampling(config.temperature, WARMUP_TOKENS, config.seeds[0])
+    ids = live.tokenizer.chat_ids([{"role": "user", "content": WARMUP_TEXT}], config.chat_template_args)
+    sampling = sampling_of(config, live.tokenizer, config.seeds[0], WARMUP_TOKENS)
 
     async def warm(slot: int) -> None:
         await live.streams[slot].connect()
@@ -205,4 +280,6 @@ async def _warm_up(live: LiveEngine, config: RunConfig) -> None:
     try:
         await side_by_side(warm(slot) for slot in range(config.concurrency))
     except RequestFailed as failed:
-        raise EngineError(f"engine '{config.engine.name}' failed its warm-up: {failed}") from failed
+        other = identity.owned_by not in (live.dialect.OWNED_BY, "None")
+        hint = f"; its models are owned by '{identity.owned_by}': is it another engine?" if other else ""
+        raise EngineError(f"engine '{config.engine.name}' failed its warm-up: {failed}{hint}") from failed

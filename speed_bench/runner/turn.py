@@ -1,13 +1,18 @@
 """One answer, as it came in, becomes one record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from speed_bench.config import RunConfig
 from speed_bench.engines import Dialect
 from speed_bench.engines.http import Exchange, events
+from speed_bench.engines.reports import combined
 from speed_bench.errors import RequestFailed
-from speed_bench.types import Chunk, Request, SpecCounts, TurnRecord
+from speed_bench.tokens import ChatTokenizer
+from speed_bench.types import Chunk, Drafting, Request, Sampling, SpecCounts, TurnRecord
 
+CountThinking = Callable[[Sequence[int], Sequence[int | None]], int | None]
+"""(prompt ids, output ids) -> how many of the latter are thinking, as the tokenizer can tell."""
 NameUnnamed = Callable[[tuple[int | None, ...], str], tuple[int | None, ...]]
 """(ids with gaps, their text) -> ids: what the tokenizer can tell of tokens that the engine did not name."""
 
@@ -20,6 +25,13 @@ class Asked:
     prompt_sha256: str
     segment: int
     segment_started_ns: int
+    drafting: Drafting
+
+
+def sampling_of(config: RunConfig, tokenizer: ChatTokenizer, seed: int, max_tokens: int) -> Sampling:
+    """How tokens are chosen. Every id that ends an answer of this model is named, for engines that know only one."""
+    stop_ids = () if config.ignore_eos else tuple(sorted(tokenizer.eos_ids))
+    return Sampling(config.temperature, max_tokens, seed, stop_ids, config.ignore_eos)
 
 
 def read_turn(
@@ -30,6 +42,7 @@ def read_turn(
     *,
     name_unnamed: NameUnnamed,
     engine_counts: SpecCounts | None,
+    count_thinking: CountThinking | None = None,
 ) -> TurnRecord:
     """Parse and count one finished exchange. Raises RequestFailed if it is not a whole answer."""
 
@@ -41,16 +54,21 @@ def read_turn(
     output_ids: list[int | None] = []
     for at_ns, event in events(exchange):
         chunk = dialect.parse(event, len(output_ids))
+        if chunk is None:
+            continue
         chunks.append(chunk)
         if chunk.token_ids:
             output_ids += name_unnamed(chunk.token_ids, chunk.text)
             arrivals[at_ns] = arrivals.get(at_ns, 0) + len(chunk.token_ids)
-    finish_reason = chunks[-1].finish_reason if chunks else None
+    finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
     if finish_reason is None:
         raise RequestFailed(f"the stream ended after {len(output_ids)} tokens without a finish reason")
     if not output_ids:
         raise RequestFailed("the answer is empty: not one token, not even EOS")
-    counts, last_step = dialect.count(chunks, len(output_ids))
+    said = combined(chunk.report for chunk in chunks).num_tokens
+    if said is not None and said != len(output_ids):
+        raise RequestFailed(f"the engine counts {said} output tokens, but sent {len(output_ids)}")
+    counts, last_step = dialect.count(chunks, len(output_ids), asked.drafting)
     return TurnRecord(
         id=request.id,
         category=asked.category,
@@ -68,4 +86,5 @@ def read_turn(
         last_step=last_step,
         counts=counts,
         engine_counts=engine_counts,
+        num_thinking_tokens=count_thinking(request.prompt_ids, output_ids) if count_thinking else None,
     )

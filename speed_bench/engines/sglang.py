@@ -1,0 +1,177 @@
+"""The dialect of SGLang (checked with the real package of 0.5.23; its chunks come from its own TokenizerManager).
+
+The last chunk says how many verification steps there were and how many accepted 0, 1, 2, … tokens, in no order;
+the chunks tell the order (`reports`). `output_ids` is cumulative by default and a delta with
+`incremental_streaming_output`: what is new is told from `completion_tokens`, which holds for both.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from speed_bench.checkpoints import split_revision
+from speed_bench.config import RunConfig
+from speed_bench.engine_config import SglangConfig
+from speed_bench.engines import Wired
+from speed_bench.engines.openai import event_data, flags, unreadable
+from speed_bench.engines.reports import steps_from_report
+from speed_bench.engines.server import Launch, interpreter, kept
+from speed_bench.errors import EngineError, RequestFailed
+from speed_bench.types import Chunk, Drafting, LastStep, Request, SpecCounts, SpecReport
+
+ALGORITHMS = {
+    "none": Wired("no speculative_algorithm", "live on CPU"),
+    "ngram": Wired("speculative_algorithm: NGRAM", "real package"),
+    "draft": Wired("speculative_algorithm: STANDALONE", "real package"),
+    "eagle": Wired("speculative_algorithm: EAGLE", "real package"),
+    "eagle3": Wired("speculative_algorithm: EAGLE3", "real package"),
+    "mtp": Wired("speculative_algorithm: NEXTN", "real package"),
+    "dflash": Wired("speculative_algorithm: DFLASH", "real package"),
+}
+DISTRIBUTIONS = ("sglang",)
+INSTALL = "pip install 'speed-bench[sglang]', or engine.python=PYTHON of an environment that has it"
+OWNED_BY = "sglang"
+HEALTH, METRICS, INFO = "/health", "/metrics", "/server_info"
+PREFILL_TOKENS = 1
+CLOSES_AFTER_STREAM = False
+READS_GGUF = False
+_FINISH_FAILED = "abort"
+_ONE_WORD = {"EAGLE": "eagle/mtp"}
+"""NEXTN becomes EAGLE as it starts."""
+
+
+def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folder: Path) -> Launch:
+    """Engine config -> argv, env."""
+    engine = config.engine
+    assert isinstance(engine, SglangConfig)  # noqa: S101  (the name says so)
+    name, revision = split_revision(model)
+    settings = {
+        "model_path": name,
+        "revision": revision,
+        "served_model_name": Path(name).name,
+        "host": engine.host,
+        "port": port,
+        "context_length": engine.context_length,
+        "max_running_requests": config.concurrency,
+        "tp_size": engine.tensor_parallel,
+        "dp_size": engine.data_parallel if engine.data_parallel > 1 else None,
+        "ep_size": engine.expert_parallel if engine.expert_parallel > 1 else None,
+        "mem_fraction_static": engine.memory_fraction,
+        "disable_radix_cache": None if engine.prefix_cache else True,
+        "dtype": engine.dtype,
+        "random_seed": config.seeds[0],
+        "stream_interval": 1,
+        "enable_metrics": True,
+        **speculative_settings(config, draft),
+    }
+    command = [interpreter(engine), "-m", "sglang.launch_server", *flags(settings | engine.extra)]
+    return Launch(kept(command, engine, port))
+
+
+def speculative_settings(config: RunConfig, draft: str | None) -> dict[str, Any]:
+    """SGLang's own settings, of chains; none without speculation. Raises EngineError for an algorithm it has not."""
+    if config.algorithm not in ALGORITHMS:
+        raise EngineError(f"engine 'sglang' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
+    if config.algorithm == "none" or config.draft_length is None:
+        return {}
+    settings: dict[str, Any] = {
+        "speculative_algorithm": ALGORITHMS[config.algorithm].spelling.partition(": ")[2],
+        "speculative_num_draft_tokens": config.draft_length + 1,
+    }
+    if config.algorithm == "ngram":
+        return settings
+    settings |= {"speculative_num_steps": config.draft_length, "speculative_eagle_topk": 1}
+    if draft is not None:
+        name, revision = split_revision(draft)
+        settings |= {"speculative_draft_model_path": name, "speculative_draft_model_revision": revision}
+    return settings
+
+
+def payload(request: Request, served: str) -> tuple[str, dict[str, Any]]:
+    """Request -> (path, JSON body)."""
+    sampling = request.sampling
+    return "/generate", {
+        "input_ids": request.prompt_ids,
+        "stream": True,
+        "sampling_params": {
+            "max_new_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": 1.0,
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "stop_token_ids": sampling.stop_ids,
+            "ignore_eos": sampling.ignore_eos,
+            "sampling_seed": sampling.seed,
+        },
+    }
+
+
+def parse(event: bytes, num_seen: int) -> Chunk | None:
+    """One event -> Chunk; None for `[DONE]`."""
+    data = event_data(event)
+    if data is None:
+        return None
+    try:
+        meta, output_ids = data["meta_info"], data["output_ids"]
+        num_new = meta["completion_tokens"] - num_seen
+        if not 0 <= num_new <= len(output_ids):
+            raise RequestFailed(f"the engine counts {num_new} new tokens, but sent {len(output_ids)}")
+        finish = meta["finish_reason"]
+        if finish is not None and finish["type"] == _FINISH_FAILED:
+            raise RequestFailed(f"the engine gave the request up: {finish.get('message', finish)}")
+        new_ids = tuple(output_ids[len(output_ids) - num_new :])
+        if finish is None:
+            return Chunk(new_ids, data.get("text", ""))
+        return Chunk(new_ids, data.get("text", ""), finish["type"], report=_report(meta))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise unreadable(event, error) from error
+
+
+def _report(meta: Mapping[str, Any]) -> SpecReport:
+    histogram = meta.get("spec_correct_drafts_histogram")
+    return SpecReport(
+        num_tokens=meta["completion_tokens"],
+        verify_steps=meta.get("spec_verify_ct"),
+        drafted=meta.get("spec_num_proposed_drafts"),
+        accepted=meta.get("spec_num_correct_drafts"),
+        histogram=None if histogram is None else tuple(histogram),
+    )
+
+
+def count(chunks: Sequence[Chunk], num_tokens: int, drafting: Drafting) -> tuple[SpecCounts | None, LastStep]:
+    """All chunks of a turn -> its decode steps, where they can be told."""
+    return steps_from_report(chunks, num_tokens=num_tokens, drafting=drafting, prefill_tokens=PREFILL_TOKENS)
+
+
+def counters(metrics_text: str) -> SpecCounts:
+    """SGLang counts no drafts: its metrics are gauges of the last interval, so there is nothing to compare with."""
+    return SpecCounts(None, None, None, None, None, "server", aligned=False)
+
+
+def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+    """`/server_info` and the entry of `/v1/models` -> effective settings, for provenance."""
+    spellings = {wired.spelling.partition(": ")[2]: name for name, wired in ALGORITHMS.items()} | _ONE_WORD
+    spelt = info.get("speculative_algorithm")
+    return {
+        "version": info.get("version"),
+        "context_length": card.get("max_model_len") or info.get("context_length"),
+        "algorithm": "none" if spelt is None and "speculative_algorithm" in info else spellings.get(str(spelt)),
+        "attention_backend": info.get("attention_backend"),
+        "dtype": info.get("dtype"),
+        "tp_size": info.get("tp_size"),
+        "disable_radix_cache": info.get("disable_radix_cache"),
+        "stream_interval": info.get("stream_interval"),
+    }
+
+
+def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]] | None:
+    """Text -> the request that asks the engine for its ids."""
+    return "/tokenize", {"model": served, "prompt": text, "add_special_tokens": False}
+
+
+def tokenize_answer(body: bytes) -> list[int]:
+    """The answer to `tokenize_payload` -> ids."""
+    return [int(token) for token in orjson.loads(body)["tokens"]]

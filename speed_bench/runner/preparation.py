@@ -1,0 +1,225 @@
+"""What a run needs before anything is started: engine, model, prompts, tokenizer, each found and checked."""
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from speed_bench.checkpoints import find_checkpoint, split_revision
+from speed_bench.config import RunConfig
+from speed_bench.data.editions import Dataset, load, select
+from speed_bench.engine_config import EngineSettings, api_key
+from speed_bench.engines import Dialect, dialect_of
+from speed_bench.engines.http import Connection, Url
+from speed_bench.engines.identity import Identity, identify
+from speed_bench.engines.server import free_port
+from speed_bench.errors import ConfigError, EngineError, TokenError, unknown
+from speed_bench.gguf_file import check_gguf
+from speed_bench.models import resolve_gguf, sha256_of
+from speed_bench.provenance import (
+    DataFacts,
+    ModelFacts,
+    Provenance,
+    TokenizerFacts,
+    checkpoint_facts,
+    hardware,
+    model_facts,
+    versions,
+)
+from speed_bench.runner.conversation import Answers, check_first_turns_fit, turn_id
+from speed_bench.runner.journal import read_records, read_run_file
+from speed_bench.tokens import PROBES, ChatTokenizer, prompt_sha256
+from speed_bench.types import Conversation
+
+MEASURING_PACKAGES = ("httptools", "tokenizers", "numpy")
+VERSION_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as its engine is told of it."""
+
+    name: str
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that is looked up once before anything is measured."""
+
+    model: Model
+    draft: Model | None
+    tokenizer: ChatTokenizer
+    rows: tuple[Conversation, ...]
+    replayed: Answers | None
+    provenance: Provenance
+
+
+def prepare(config: RunConfig) -> Inputs:
+    """Find and check the engine, the model, the prompts and the tokenizer, before anything is started.
+
+    Raises ConfigError, EngineError, ModelError, DataError or TokenError.
+    """
+    engine, speaks = config.engine, dialect_of(config.engine)
+    if config.algorithm not in speaks.ALGORITHMS and not engine.attached:
+        raise ConfigError(unknown("algorithm", config.algorithm, speaks.ALGORITHMS) + f" (engine {engine.name})")
+    identity = None
+    version: str | None = None
+    if engine.url is not None:
+        identity = asyncio.run(_ask(speaks, Url.parse(engine.url), engine.served_model))
+        version = identity.settings.get("version")
+    else:
+        version = engine_version(speaks, engine)
+        free_port(engine.port, engine.host)  # one that is taken is told now, not when the folder is made
+    dataset = load(config.edition, config.config)
+    rows = select(dataset.rows, config.categories, config.limit_per_category)
+    model = _served(identity, config) if identity else find_model(speaks, str(config.model))
+    draft = find_model(speaks, config.draft) if config.draft and not identity else None
+    tokenizer = _tokenizer(config, speaks, model, identity)
+    context_length = (identity and identity.context_length) or engine.context_length
+    tokenizer.check_template_args(config.chat_template_args)
+    check_first_turns_fit(rows, tokenizer, context_length, config.chat_template_args)
+    provenance = _provenance(version, dataset, rows, model, draft, tokenizer)
+    return Inputs(model, draft, tokenizer, rows, _replayed(config, rows, provenance, tokenizer), provenance)
+
+
+def engine_version(speaks: Dialect, engine: EngineSettings) -> str | None:
+    """The version of an engine that is to be started. Raises EngineError if it is not installed there.
+
+    None where it is launched elsewhere, and so cannot be looked up; and for one that has no package.
+    """
+    if engine.launch is not None or not speaks.DISTRIBUTIONS:
+        return None
+    elsewhere = engine.python
+    found = installed(speaks) if elsewhere is None else _version_elsewhere(elsewhere, speaks.DISTRIBUTIONS)
+    if found is None:
+        where = f"in the environment of {engine.python}" if engine.python else "here"
+        raise EngineError(
+            f"engine '{engine.name}' is not installed {where}; {speaks.INSTALL}, "
+            "or --python PATH to run it from another environment, or --url to attach"
+        )
+    return found
+
+
+def installed(speaks: Dialect) -> str | None:
+    """The version of an engine in this environment, None if it is not there."""
+    for name in speaks.DISTRIBUTIONS:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _version_elsewhere(python: str, distributions: Sequence[str]) -> str | None:
+    code = (
+        "import sys\nfrom importlib import metadata\nfor name in sys.argv[1:]:\n"
+        "    try: print(metadata.version(name)); break\n    except metadata.PackageNotFoundError: pass"
+    )
+    try:
+        done = subprocess.run(
+            (python, "-c", code, *distributions),
+            capture_output=True,
+            text=True,
+            timeout=VERSION_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "asked for its packages, it fails"
+        raise ConfigError(f"engine.python: '{python}' is no Python interpreter that runs: {reason}") from error
+    return done.stdout.strip() or None
+
+
+async def _ask(speaks: Dialect, url: Url, wanted: str | None) -> Identity:
+    connection = Connection(url, stall_timeout_s=30.0, api_key=api_key())
+    try:
+        return await identify(speaks, connection, wanted=wanted)
+    finally:
+        connection.close()
+
+
+def find_model(speaks: Dialect, name: str) -> Model:
+    """The model that an engine is to load."""
+    if not speaks.READS_GGUF:
+        checkpoint = find_checkpoint(name)
+        with_revision = f"{checkpoint.name}@{checkpoint.revision}" if checkpoint.revision else checkpoint.name
+        return Model(with_revision, checkpoint_facts(checkpoint))
+    path = resolve_gguf(name)
+    check_gguf(path)
+    return Model(str(path), model_facts(path, sha256_of(path)))
+
+
+def _served(identity: Identity, config: RunConfig) -> Model:
+    """A model that is only known by the name under which somebody serves it."""
+    name = config.model or identity.root or identity.served
+    return Model(name, ModelFacts(file=Path(name).name if name.startswith("/") else name, sha256=None, num_bytes=None))
+
+
+def _tokenizer(config: RunConfig, speaks: Dialect, model: Model, identity: Identity | None) -> ChatTokenizer:
+    """The model's own, unless another is named."""
+    name = config.tokenizer or model.name
+    if config.tokenizer is None and (speaks.READS_GGUF or name.lower().endswith(".gguf")):
+        if identity is not None and not name.lower().endswith(".gguf") and config.model is None:
+            raise TokenError(
+                f"the server does not say where the tokenizer of '{name}' is; "
+                "give --tokenizer NAME, or --model FILE.gguf"
+            )
+        return ChatTokenizer.from_gguf(resolve_gguf(name) if identity else Path(name))
+    repository, revision = split_revision(name)
+    try:
+        return ChatTokenizer.from_huggingface(repository, revision)
+    except TokenError as error:
+        if config.tokenizer is not None:
+            raise
+        raise TokenError(f"{error}; name the model's tokenizer with --tokenizer NAME or FOLDER") from error
+
+
+def _provenance(
+    engine_version: str | None,
+    dataset: Dataset,
+    rows: tuple[Conversation, ...],
+    model: Model,
+    draft: Model | None,
+    tokenizer: ChatTokenizer,
+) -> Provenance:
+    return Provenance(
+        model=model.facts,
+        draft=draft.facts if draft else None,
+        tokenizer=TokenizerFacts(
+            template_sha256=tokenizer.template_sha256,
+            vocab_size=tokenizer.vocab_size,
+            probes_sha256=prompt_sha256([token for probe in PROBES for token in tokenizer.encode(probe)]),
+        ),
+        data=DataFacts(
+            edition=dataset.edition,
+            version=dataset.version,
+            config=dataset.config,
+            manifest_sha256=dataset.manifest_sha256,
+            num_conversations=len(rows),
+        ),
+        engine_version=engine_version,
+        versions=versions(MEASURING_PACKAGES),
+        hardware=hardware(),
+    )
+
+
+def _replayed(
+    config: RunConfig, rows: tuple[Conversation, ...], provenance: Provenance, tokenizer: ChatTokenizer
+) -> Answers | None:
+    """The answers of the run that `history` names, all of those that later turns will need."""
+    if config.history == "own":
+        return None
+    source = Path(config.history.removeprefix("replay:"))
+    if read_run_file(source).provenance.tokenizer != provenance.tokenizer:
+        raise ConfigError(f"--history {config.history}: that run was made with another tokenizer")
+    turns = {(turn.seed, turn.id): turn for turn in read_records(source).turns}
+    needed = ((seed, turn_id(row, turn)) for seed in config.seeds for row in rows for turn in range(len(row.turns) - 1))
+    answers = {}
+    for seed, name in needed:
+        if (seed, name) not in turns:
+            raise ConfigError(f"--history {config.history}: that run has no answer to turn {name} (seed {seed})")
+        turn = turns[seed, name]
+        answers[seed, name] = tokenizer.answer_message(turn.output_ids, turn.num_thinking_tokens)
+    return answers
