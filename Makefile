@@ -16,7 +16,20 @@ EVALUATE := evaluate==0.4.6
 GRADIO   := gradio==$(shell sed -n 's/^sdk_version: //p' metrics/speed_bench_acceptance/README.md)
 WHEEL    := build/wheel/.ready
 
-.PHONY: run test test-compat test-long check setup clean
+# The real vLLM, on the CPU. Its torch is the build for CPUs, which pip must find: where the package index has only
+# the one for GPUs, name another place with PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
+VLLM_TORCH  := torch==2.13.0+cpu
+VLLM        := tests/environments/vllm.txt
+VLLM_SUFFIX := arctic-inference==0.1.1
+UV          := uv==0.13.9
+
+# The real SGLang, on the CPU, with the same torch: Python 3.11.
+SGLANG       := tests/environments/sglang.txt
+SGLANG_STUBS := tests/environments/sglang_stubs
+
+MODELS     := build/models/.ready
+
+.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu check setup clean
 .DEFAULT_GOAL := run
 
 run: setup  ## measure the embedded model with and without speculation; OUT=DIR, ARGS="flags of speed-bench run"
@@ -57,8 +70,45 @@ $(WHEEL): pyproject.toml README.md $(shell find speed_bench metrics -name __pyca
 		'datasets==$*.*' $(EVALUATE) pytest pytest-timeout $(if $(filter 5.2,$*),$(GRADIO))
 	@touch $@
 
+# An engine has thousands of modules: those that a server imports are compiled here, once, even where nothing else may
+# be; it starts three times as fast.
+.venv-vllm/.ready: $(VLLM) $(VLLM:.txt=-overrides.txt) $(VLLM:.txt=-versions.txt)
+	@echo "setting up $(@D) …"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $(VLLM_TORCH) $(UV)
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirement $(VLLM) \
+		--override $(VLLM:.txt=-overrides.txt) --constraint $(VLLM:.txt=-versions.txt)
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation $(VLLM_SUFFIX)
+	@PYTHONDONTWRITEBYTECODE= $(@D)/bin/python -W ignore -c 'import vllm.entrypoints.openai.api_server, \
+		vllm.v1.worker.cpu_worker, vllm.v1.worker.cpu_model_runner, vllm.model_executor.models.llama' 2>$(@D)/.log \
+		|| { cat $(@D)/.log; exit 1; }
+	@touch $@
+
+$(MODELS): .venv-vllm/.ready $(READY) tests/environments/make_models.py
+	@.venv-vllm/bin/python tests/environments/make_models.py $(@D) \
+		"$$($(BIN)/python -c 'from speed_bench.models import resolve_gguf; print(resolve_gguf("smollm2-135m-instruct"))')"
+	@touch $@
+
+test-vllm: setup $(MODELS)  ## the real vLLM on the CPU, in an environment of its own; ≤ 15 min
+	$(BIN)/pytest -m vllm tests/engines/vllm
+
+test-sglang: setup .venv-sglang/.ready $(MODELS)  ## the real SGLang on the CPU, in an environment of its own; ≤ 10 min
+	$(BIN)/pytest -m sglang tests/engines/sglang
+
+test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tests.md
+	$(BIN)/pytest -m gpu -rs tests/engines
+
+.venv-sglang/.ready: $(SGLANG) $(shell find $(SGLANG_STUBS) -name '*.py' -o -name '*.toml')
+	@echo "setting up $(@D) …"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --quiet --no-compile --disable-pip-version-check --no-deps \
+		--requirement $(SGLANG) ./$(SGLANG_STUBS)
+	@SGLANG_USE_CPU_ENGINE=1 PYTHONDONTWRITEBYTECODE= $(@D)/bin/python -W ignore -c \
+		'import sglang.srt.entrypoints.http_server, sglang.srt.managers.scheduler, sglang.srt.models.llama'
+	@touch $@
+
 test-long: setup  ## kills, fuzzing, full disks: what takes minutes
 	$(BIN)/pytest -n 2 --dist loadfile -m long --timeout 900
 
 clean:
-	rm -rf $(VENV) .venv-datasets-* build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

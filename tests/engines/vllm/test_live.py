@@ -1,0 +1,218 @@
+"""The real vLLM on a CPU, measured as a user measures it; run by `make test-vllm`.
+
+float32, because bfloat16 is not the same at every batch size. One server per way of drafting: to start one takes a
+minute. SmolLM2 drafts something on real prompts; the random model is quick and does not stop.
+"""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+from command import speed_bench
+from live_server import live_server
+
+from speed_bench.engines import vllm
+from speed_bench.engines.http import Connection, Exchange, Url, events
+from speed_bench.runner.journal import read_records
+from speed_bench.types import Chunk, Drafting, Request, RunRecords, Sampling, SpecCounts
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
+
+ROOT = Path(__file__).parent.parent.parent.parent
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+MODELS = ROOT / "build" / "models"
+SETTINGS = {
+    "engine": "vllm",
+    "engine.python": str(PYTHON),
+    "engine.context_length": 1024,
+    "engine.dtype": "float32",
+    "engine.extra.enforce_eager": True,
+}
+AS_FLAGS = [word for key, value in SETTINGS.items() if key != "engine" for word in ("--set", f"{key}={value}")]
+TURNS_MULTI = "coding,math,roleplay"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_cache() -> Iterator[None]:
+    """vLLM takes nearly all memory of a CPU for its cache unless told otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def ngram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of SmolLM2 that looks drafts up in the text so far."""
+    folder = tmp_path_factory.mktemp("ngram")
+    model = str(MODELS / "smollm2")
+    with live_server(folder, model=model, algorithm="ngram", draft_length=3, concurrency=8, **SETTINGS) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of the random model with a random draft model: quick, and it never stops by itself."""
+    folder = tmp_path_factory.mktemp("tiny")
+    model, draft = str(MODELS / "tiny-llama"), str(MODELS / "tiny-llama-draft")
+    settings = {**SETTINGS, "algorithm": "draft", "draft_length": 3, "concurrency": 64}
+    with live_server(folder, model=model, draft=draft, **settings) as url:
+        yield url
+
+
+def counts_agree(records: RunRecords) -> None:
+    """Whatever ran at once, the turns' integers are the engine's, in sum and position by position."""
+    [segment] = records.segments
+    spent = segment.counters_after.since(segment.counters_before)
+    ours = [turn.counts for turn in records.turns]
+    assert spent.drafted == sum(counts.drafted for counts in ours) > 0
+    assert spent.accepted == sum(counts.accepted for counts in ours)
+    assert spent.verify_steps == sum(counts.verify_steps for counts in ours)
+    accepted = [step.accepted for counts in ours for step in counts.per_step if step.drafted]
+    assert [sum(a >= k for a in accepted) for k in range(1, len(spent.per_position) + 1)] == list(spent.per_position)
+
+
+def test_a_report_of_the_starter_prompts_with_drafts_and_baseline(tmp_path: Path) -> None:
+    """The 22 prompts of the quick protocol, with a draft model and without: a run starts and stops both servers."""
+    folder = tmp_path / "run"
+    arguments = ("--engine", "vllm", "--model", MODELS / "smollm2", "--algorithm", "draft")
+    done = speed_bench(
+        "run",
+        *arguments,
+        "--draft",
+        MODELS / "smollm2-draft",
+        *AS_FLAGS,
+        "--max-tokens",
+        32,
+        "--out",
+        folder,
+        timeout=1100,
+    )
+    records, baseline = read_records(folder), read_records(folder / "baseline")
+    scores = orjson.loads((folder / "scores.json").read_bytes())
+    assert records.failures == baseline.failures == ()
+    assert scores["num_conversations"] == 22
+    assert {turn.counts.origin for turn in records.turns} == {"engine"}
+    for turn in records.turns:
+        ours, engine = turn.counts, turn.engine_counts
+        assert (ours.drafted, ours.accepted, ours.verify_steps) == (
+            engine.drafted,
+            engine.accepted,
+            engine.verify_steps,
+        )
+        assert ours.aligned
+        assert ours.plain_steps == 0  # a draft model always drafts: what `algorithms` says
+    counts_agree(records)
+    assert scores["baseline"]["identical_share"]["value"] == 1.0
+    assert all(turn.output_ids == other.output_ids for turn, other in zip(records.turns, baseline.turns, strict=True))
+    assert scores["reconciliation"]["equal"] is True
+    assert scores["acceptance"]["overall"]["acceptance_length"]["value"] > 1.2
+    assert records.segments[0].engine["version"].startswith("0.32")
+    assert records.segments[0].engine["tokenizer_compared"] is True
+    assert "counts equal the engine's own" in done.stdout
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_ngram_drafts_with_plain_steps_between_them(ngram: str, tmp_path: Path, concurrency: int) -> None:
+    flags = ("--algorithm", "ngram", "--draft-length", 3, "--concurrency", concurrency, "--categories", TURNS_MULTI)
+    speed_bench("run", "--url", ngram, *flags, "--max-tokens", 40, "--out", tmp_path / "run", timeout=900)
+    records = read_records(tmp_path / "run")
+    assert records.failures == ()
+    assert any(turn.id.endswith("/1") for turn in records.turns)
+    counts_agree(records)
+    if concurrency == 1:
+        for turn in records.turns:
+            ours, engine = turn.counts, turn.engine_counts
+            assert (ours.drafted, ours.accepted) == (engine.drafted, engine.accepted)
+    told = [turn.counts for turn in records.turns if turn.counts.num_steps is not None]
+    assert told
+    assert sum(counts.plain_steps for counts in told) > 0
+    for turn in records.turns:
+        if turn.counts.num_steps is not None:
+            emitted = sum(step.emitted for step in turn.counts.per_step)
+            assert emitted == turn.num_output_tokens - turn.prefill_tokens
+    scores = orjson.loads((tmp_path / "run" / "scores.json").read_bytes())
+    assert scores["reconciliation"]["equal"] is True
+
+
+def test_what_was_drafted_does_not_depend_on_how_many_run_at_once(tiny: str, tmp_path: Path) -> None:
+    outcomes = []
+    for concurrency in (1, 8):
+        folder = tmp_path / f"c{concurrency}"
+        flags = ("--algorithm", "draft", "--draft-length", 3, "--concurrency", concurrency, "--categories", "qa,math")
+        speed_bench("run", "--url", tiny, *flags, "--max-tokens", 48, "--out", folder, timeout=600)
+        records = read_records(folder)
+        counts_agree(records)
+        outcomes.append({turn.id: (turn.output_ids, turn.counts.accepted) for turn in records.turns})
+    assert outcomes[0] == outcomes[1]
+
+
+def ask(url: str, num_tokens: int) -> tuple[str, bytes]:
+    """The request of a turn of the random model, ready to be sent."""
+    path, body = vllm.payload(Request("0" * 32 + "/0", (1, 4093, 198), Sampling(0.0, num_tokens, 0)), "tiny-llama")
+    return path, json.dumps(body).encode()
+
+
+def counts_of(reads: list[tuple[int, bytes]]) -> tuple[list[int], SpecCounts]:
+    """Tokens of every chunk, and the counts of the turn."""
+    chunks: list[Chunk] = []
+    for _, event in events(Exchange(0, 200, reads)):
+        chunk = vllm.parse(event, sum(len(each.token_ids) for each in chunks))
+        if chunk is not None:
+            chunks.append(chunk)
+    sizes = [len(chunk.token_ids) for chunk in chunks if chunk.token_ids]
+    counts, _ = vllm.count(chunks, sum(sizes), Drafting(3, always=True))
+    return sizes, counts
+
+
+def test_a_slow_reader_gets_fewer_chunks_and_the_same_acceptance(tiny: str) -> None:
+    """Whoever reads late makes vLLM merge its chunks: they are no steps then, and the counts do not change."""
+    path, body = ask(tiny, 400)
+
+    async def at_once() -> Exchange:
+        connection = Connection(Url.parse(tiny))
+        exchange = await connection.request("POST", path, body)
+        connection.close()
+        return exchange
+
+    sizes, counts = counts_of(asyncio.run(at_once()).reads)
+    slow_sizes, slow_counts = counts_of(read_slowly(tiny, path, body))
+    assert sum(slow_sizes) == sum(sizes)
+    assert slow_counts == counts
+    assert counts.aligned
+    assert len(slow_sizes) < len(sizes), "the reader was not slow enough to make the engine merge chunks"
+    assert max(slow_sizes) > 4
+
+
+def read_slowly(url: str, path: str, body: bytes) -> list[tuple[int, bytes]]:
+    """What comes through a socket that holds little, and is read only when the engine has long been done."""
+    where = urlsplit(url)
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        peer.connect((where.hostname, where.port))
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        peer.sendall(head.encode() + body)
+        time.sleep(20)
+        answer = b""
+        while b"data: [DONE]" not in answer:
+            answer += peer.recv(65536)
+    return [(0, unchunked(answer.partition(b"\r\n\r\n")[2]))]
+
+
+def unchunked(body: bytes) -> bytes:
+    """A body without its transfer encoding."""
+    whole = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        whole, body = whole + body[:length], body[length + 2 :]
+        if not length:
+            break
+    return whole
