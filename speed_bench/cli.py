@@ -303,11 +303,15 @@ def _score(folder: Path) -> "Scores":
 
 def _refuse_silent_failure(scores: "Scores", algorithm: str) -> None:
     """A run that asked for speculation and had none is not a result."""
-    counted = scores.reconciliation
-    drafted = counted.engine.drafted if counted.turns.drafted is None else counted.turns.drafted
-    if algorithm != "none" and drafted is None:
+    if algorithm == "none":
+        return
+    turns, engine = scores.reconciliation.turns, scores.reconciliation.engine
+    said = (turns.drafted, turns.verify_steps, engine.drafted, engine.verify_steps)
+    first = next((num for num in said if num is not None), None)
+    length = scores.acceptance.overall.acceptance_length.value
+    if first is None and (length is None or length <= 1):
         click.echo("whether anything was drafted cannot be told: neither the turns nor the engine say", err=True)
-    if algorithm != "none" and drafted == 0:
+    if first == 0:
         raise EngineError(
             f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "
             "turns: either the engine ran without it, or the answers are too short for it (raise --max-tokens)"

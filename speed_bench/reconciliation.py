@@ -20,7 +20,7 @@ _UNKNOWN = Counts(verify_steps=None, drafted=None, accepted=None)
 def reconcile(run: RunRecords) -> Reconciliation:
     """Whether both accounts of a run are equal; null with a reason where that cannot be said.
 
-    `drafted` and `accepted` must be known on both sides; `verify_steps` is compared where it is. Of turns of
+    What both sides know of verified steps, drafted and accepted tokens is compared. Of turns of
     origin `stream`, whose last step may hide accepted tokens, the engine may count as many more as these steps
     drafted beyond what they showed, and drafted tokens are not compared.
     """
@@ -48,23 +48,30 @@ def reconcile(run: RunRecords) -> Reconciliation:
 
     if all(turn.counts is None and turn.num_output_tokens > turn.prefill_tokens for turn in run.turns):
         return _undecided(ours, engine, "no turn has acceptance counts of its own")
-    if None in (ours.drafted, ours.accepted, engine.drafted, engine.accepted):
-        side = "the turns" if ours.drafted is None or ours.accepted is None else "the engine"
-        return _undecided(ours, engine, f"drafted and accepted tokens are not known to {side}")
     names, hidden = _compared(run.turns), sum(map(_hidden, run.turns))
-    unequal = [name for name in names if _differ(getattr(ours, name), getattr(engine, name), hidden)]
+    both = [name for name in names if getattr(ours, name) is not None and getattr(engine, name) is not None]
+    if not both:
+        side = "the turns" if ours.drafted is None else "the engine"
+        return _undecided(ours, engine, f"drafted and accepted tokens are not known to {side}")
+    unequal = [
+        name for name in names if _differ(getattr(ours, name), getattr(engine, name), hidden * (name == "accepted"))
+    ]
     if difference is None and unequal:
         pairs = (f"{name} {getattr(ours, name)}, {getattr(engine, name)} by the engine" for name in unequal)
         difference = "; ".join(pairs)
     reason = difference
     if reason is None and asked:
         reason = f"{len(asked)} failed turn(s) are left out on both sides, the first is {asked[0]}"
-    if reason is None and (ours.verify_steps is None or engine.verify_steps is None):
-        side = "some turns" if ours.verify_steps is None else "the engine"
-        reason = f"verify_steps is not known to {side}; drafted and accepted are compared"
+    if reason is None and (unknown := [name for name in names if name not in both]):
+        side = "some turns" if any(getattr(ours, name) is None for name in unknown) else "the engine"
+        reason = f"{_are(unknown)} not known to {side}; {_are(both)} compared"
     if reason is None and names is _BOUNDED:
         reason = f"told from chunks: up to {hidden} accepted tokens may be hidden in last steps; drafted is supposed"
     return Reconciliation(turns=ours, engine=engine, equal=difference is None, reason=reason)
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _undecided(ours: Counts, engine: Counts, reason: str) -> Reconciliation:
@@ -77,7 +84,7 @@ def _first_difference(turns: Sequence[TurnRecord]) -> str | None:
         ours, engine = _turn_counts(turn), _counts(turn.engine_counts)
         for name in _compared([turn]):
             mine, theirs = getattr(ours, name), getattr(engine, name)
-            if name != "verify_steps" and _differ(mine, theirs, _hidden(turn)):
+            if name != "verify_steps" and _differ(mine, theirs, _hidden(turn) * (name == "accepted")):
                 return f"turn {turn.id}: {name} {mine}, {theirs} by the engine"
     return None
 

@@ -342,7 +342,7 @@ class Segment:
     """None while it is running, or when it was killed."""
     whole: bool = False
     """Whether it ended in order. Serving numbers come from whole segments only."""
-    engine: dict[str, str | int | float | None] = field(default_factory=dict)
+    engine: dict[str, str | bool | int | float | None] = field(default_factory=dict)
     """The engine's effective settings, as it tells them."""
 
 

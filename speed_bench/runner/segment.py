@@ -147,7 +147,7 @@ async def live_engine(
             await server.wait_ready(lambda: _answers(control, speaks.HEALTH), config.engine.start_timeout_s)
             server.check_alive()
         identity = await identify(speaks, control, wanted=config.engine.served_model)
-        compared = await _compare_tokenizers(speaks, control, identity.served, tokenizer)
+        compared = await _compare_tokenizers(speaks, control, identity, tokenizer)
         effective = {**identity.settings, "tokenizer_compared": compared}
         _require_as_asked(config, identity, journal)
         live = LiveEngine(
@@ -244,7 +244,15 @@ def _require_as_asked(config: RunConfig, identity: Identity, journal: Journal) -
         )
 
 
-async def _compare_tokenizers(speaks: Dialect, control: Connection, served: str, tokenizer: ChatTokenizer) -> bool:
+def _other_engine(speaks: Dialect, identity: Identity) -> str:
+    """What to add to a failure where the models are another engine's."""
+    other = identity.owned_by not in (speaks.OWNED_BY, "None")
+    return f"; its models are owned by '{identity.owned_by}': is it another engine?" if other else ""
+
+
+async def _compare_tokenizers(
+    speaks: Dialect, control: Connection, identity: Identity, tokenizer: ChatTokenizer
+) -> bool:
     """The same text must be the same ids here and there; otherwise nothing after can be trusted.
 
     False where the engine has no way to be asked, or does not offer it here.
@@ -252,7 +260,7 @@ async def _compare_tokenizers(speaks: Dialect, control: Connection, served: str,
     loop = asyncio.get_running_loop()
 
     def tokenize(text: str) -> list[int]:
-        path_and_body = speaks.tokenize_payload(text, served)
+        path_and_body = speaks.tokenize_payload(text, identity.served)
         if path_and_body is None:
             raise Refused("it has no way to be asked", 404)
         asked = control.request("POST", path_and_body[0], orjson.dumps(path_and_body[1]))
@@ -263,7 +271,7 @@ async def _compare_tokenizers(speaks: Dialect, control: Connection, served: str,
     except Refused as refused:
         if refused.status in (404, 405):
             return False
-        raise
+        raise EngineError(f"the engine gives no ids of a text: {refused}{_other_engine(speaks, identity)}") from refused
     return True
 
 
@@ -280,6 +288,5 @@ async def _warm_up(live: LiveEngine, config: RunConfig, identity: Identity) -> N
     try:
         await side_by_side(warm(slot) for slot in range(config.concurrency))
     except RequestFailed as failed:
-        other = identity.owned_by not in (live.dialect.OWNED_BY, "None")
-        hint = f"; its models are owned by '{identity.owned_by}': is it another engine?" if other else ""
+        hint = _other_engine(live.dialect, identity)
         raise EngineError(f"engine '{config.engine.name}' failed its warm-up: {failed}{hint}") from failed
