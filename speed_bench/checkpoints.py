@@ -60,14 +60,9 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 def _is_repository(name: str) -> bool:
     """Whether a repository of the Hub can have this name."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(split_revision(name)[0])
-    except HFValidationError:
-        return False
-    return _REPOSITORY.fullmatch(name) is not None
+    repository = split_revision(name)[0]
+    odd = "--" in repository or ".." in repository or repository.endswith(".git") or len(repository) > 96
+    return _REPOSITORY.fullmatch(name) is not None and not odd
 
 
 def _sampled(files: list[Path]) -> str:

@@ -194,8 +194,9 @@ def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]
 def _draft_length(info: Mapping[str, Any]) -> int | None:
     """Tokens on the longest path of a proposal: the width of a chain less the token before; of a tree its depth."""
     steps, width = info.get("speculative_num_steps"), info.get("speculative_num_draft_tokens")
-    is_chain = width is not None and info.get("speculative_eagle_topk") in (None, 1)
-    return int(width) - 1 if is_chain else steps
+    if width is not None and info.get("speculative_eagle_topk") in (None, 1):
+        return int(width) - 1
+    return None if steps is None else int(steps)
 
 
 def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]] | None:

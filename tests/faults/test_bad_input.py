@@ -23,8 +23,12 @@ def refused(*arguments: object) -> str:
     ("arguments", "sentence"),
     [
         (("--engine", "lama-cpp"), "unknown engine 'lama-cpp'; did you mean 'llama-cpp'? engines: llama-cpp"),
-        (("--algorithm", "ngrm"), "unknown algorithm 'ngrm'; did you mean 'ngram'? algorithms: draft, ngram, none"),
-        (("--algorithm", "eagle3"), "unknown algorithm 'eagle3'"),
+        (("--algorithm", "ngrm"), "unknown algorithm 'ngrm'; did you mean 'ngram'? algorithms: dflash, draft, eagle, "),
+        (("--algorithm", "eagle3"), "algorithm 'eagle3' needs a draft model: --draft file.gguf"),
+        (
+            ("--algorithm", "suffix"),
+            "unknown algorithm 'suffix'; algorithms: dflash, draft, eagle3, mtp, ngram, none (engine llama-cpp)",
+        ),
         (("--categories", "maths"), "unknown category 'maths'; did you mean 'math'?"),
         (("--categories", " , "), "--categories names no category"),
         (("--edition", "opne"), "unknown edition 'opne'; did you mean 'open'?"),

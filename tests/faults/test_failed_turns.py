@@ -87,9 +87,9 @@ class Bench:
         self.faults: Mapping[str, Any] = {}
         real = llama_cpp.launch
 
-        def launch(config: RunConfig, *, model: Path, draft: Path | None, port: int) -> Launch:
+        def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folder: Path) -> Launch:
             engine_port = free_port()
-            engine = real(config, model=model, draft=draft, port=engine_port)
+            engine = real(config, model=model, draft=draft, port=engine_port, folder=folder)
             told = {"port": port, "engine_port": engine_port, "faults": self.faults, "log": str(self.log)}
             return replace(
                 engine, argv=(sys.executable, fault_proxy.__file__, orjson.dumps(told).decode(), *engine.argv)

@@ -2,7 +2,12 @@
 
 import asyncio
 import itertools
+import shutil
+import socket
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +29,19 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-def talk(handler: Handler, num_requests: int = 1, **options: object) -> list[Exchange]:
-    """Send requests over one connection to a server that answers with `handler`."""
+def talk(
+    handler: Handler,
+    num_requests: int = 1,
+    *,
+    host: str = "127.0.0.1",
+    certificate: Path | None = None,
+    **options: object,
+) -> list[Exchange]:
+    """Send requests over one connection to a server that answers with `handler`, by TLS if it has a certificate."""
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
 
     async def main() -> list[Exchange]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,8 +53,8 @@ def talk(handler: Handler, num_requests: int = 1, **options: object) -> list[Exc
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        connection = Connection(Url("127.0.0.1", server.sockets[0].getsockname()[1]), **options)
+        server = await asyncio.start_server(serve, host, 0, ssl=tls)
+        connection = Connection(Url(host, server.sockets[0].getsockname()[1], tls is not None), **options)
         try:
             return [await connection.request("POST", "/x", b"{}") for _ in range(num_requests)]
         finally:
@@ -175,7 +191,115 @@ def test_an_error_event_is_an_event() -> None:
     assert events(Exchange(0, 200, [(1, b'error: {"message": "x"}\n\n')])) == [(1, b'{"message": "x"}')]
 
 
-@pytest.mark.parametrize("text", ["localhost:80", "ftp://x", "", "http://"])
+@pytest.mark.parametrize("text", ["localhost:80", "ftp://x", "", "http://", "http://h:port", "http://[::1", "//h:80"])
 def test_a_url_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not of the form"):
         Url.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "host"),
+    [
+        ("http://h", Url("h", 80), "h:80"),
+        ("https://h", Url("h", 443, True), "h:443"),
+        ("http://h:8000/v1", Url("h", 8000), "h:8000"),
+        ("http://h:8000/v1/", Url("h", 8000), "h:8000"),
+        ("http://h:8000/gpu/v1", Url("h", 8000, prefix="/gpu"), "h:8000"),
+        ("http://h:8000/v1/gpu", Url("h", 8000, prefix="/v1/gpu"), "h:8000"),
+        ("http://[::1]:8000/", Url("::1", 8000), "[::1]:8000"),
+    ],
+)
+def test_a_url_is_read_as_its_users_mean_it(text: str, url: Url, host: str) -> None:
+    assert Url.parse(text) == url
+    assert url.authority == host
+    assert Url.parse(str(url)) == url
+
+
+async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Answer one request; what it was."""
+    request = await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    return request
+
+
+def header(request: bytes, name: str) -> list[str]:
+    """All headers of this name."""
+    lines = [line.split(": ", 1) for line in request.decode().split("\r\n")[1:] if ": " in line]
+    return [value for key, value in lines if key.lower() == name]
+
+
+@pytest.mark.parametrize(("key", "sent"), [("sk-1 2", ["Bearer sk-1 2"]), (None, []), ("", [])])
+def test_a_key_is_sent_with_every_request_if_there_is_one_and_never_otherwise(key: str | None, sent: list[str]) -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await answer_ok(reader, writer))
+
+    talk(handler, 2, api_key=key)
+    assert [header(request, "authorization") for request in seen] == [sent, sent]
+    assert [header(request, "host") for request in seen] == [[header(seen[0], "host")[0]]] * 2
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_an_ipv6_host_is_in_brackets_in_its_header() -> None:
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await answer_ok(reader, writer))
+
+    talk(handler, host="::1")
+    [host] = header(seen[0], "host")
+    assert host.startswith("[::1]:")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, signed by itself; its key lies beside it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=speed-bench"
+    files = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path.with_suffix(".key"), "-out", path)
+    subprocess.run(["openssl", *made.split(), *files], check=True, capture_output=True)
+    return path
+
+
+def test_a_certificate_that_nobody_vouches_for_is_a_sentence(certificate: Path) -> None:
+    with pytest.raises(RequestFailed) as failed:
+        talk(answer_ok, certificate=certificate)
+    assert str(failed.value).startswith("no secure connection to https://127.0.0.1:")
+    assert str(failed.value).endswith(": self-signed certificate; name its authority with SSL_CERT_FILE=…")
+
+
+def test_its_authority_is_named_by_the_environment(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await answer_ok(reader, writer))
+
+    assert [exchange.body for exchange in talk(handler, 2, certificate=certificate, api_key="k")] == [b"ok"] * 2
+    assert [header(request, "authorization") for request in seen] == [["Bearer k"]] * 2
+
+
+def test_a_server_without_tls_behind_a_url_with_it_is_a_sentence() -> None:
+    async def main() -> None:
+        server = await asyncio.start_server(answer_nonsense, "127.0.0.1", 0)
+        async with server:
+            await Connection(Url("127.0.0.1", server.sockets[0].getsockname()[1], tls=True)).connect()
+
+    async def answer_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    with pytest.raises(RequestFailed, match=r"no secure connection to https://\S+: [a-z ]+; does it speak http\?$"):
+        asyncio.run(main())
