@@ -14,7 +14,7 @@ from speed_bench.models import hub_answers
 
 SAMPLE_BYTES: Final = 1 << 20
 CHECKPOINT_FORMS: Final = "a folder with config.json, or org/repo[@revision] of the Hugging Face Hub"
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_REPOSITORY = re.compile(r"\b[\w.-]+\b/\b[\w.-]+\b(@[\w./-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
