@@ -494,7 +494,8 @@ def test_the_dialects_read_the_truth_out_of_the_streams(
     assert counts.num_steps == len(truth)
     totals = (sum(step.drafted for step in truth), sum(step.accepted for step in truth))
     if counts.origin == "engine":
-        assert (counts.drafted, counts.accepted) == totals
+        padded = config.speaks == "sglang" and not drafting.always  # so what was drafted is not known
+        assert (counts.drafted, counts.accepted) == ((None if padded and truth else totals[0]), totals[1])
     if counts.per_step is not None and counts.origin == "engine" and counts.aligned:
         assert list(counts.per_step) == truth
     if counts.emitted is not None:
