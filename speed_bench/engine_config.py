@@ -4,9 +4,9 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from speed_bench.errors import ConfigError
 
@@ -116,6 +116,12 @@ class GpuEngineSettings(EngineSettings):
     """Of weights and activations; None: as the model has it."""
     extra: dict[str, Any] = {}
     """Any other setting of the engine by its own name, passed on unchanged."""
+
+    @model_validator(mode="after")
+    def _ngrams_fit(self) -> Self:
+        if self.ngram_min > self.ngram_max:
+            raise ValueError(f"engine.ngram_min {self.ngram_min} is above engine.ngram_max {self.ngram_max}")
+        return self
 
 
 class VllmConfig(GpuEngineSettings):

@@ -37,7 +37,7 @@ ALGORITHMS = {
     "dflash": Wired("speculative_algorithm: DFLASH", "real package"),
 }
 DISTRIBUTIONS = ("sglang",)
-INSTALL = "pip install 'speed-bench[sglang]', or engine.python=PYTHON of an environment that has it"
+INSTALL = "pip install 'speed-bench[sglang]'"
 OWNED_BY = "sglang"
 HEALTH, METRICS, INFO = "/health", "/metrics", "/server_info"
 PREFILL_TOKENS = 1

@@ -51,7 +51,7 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
     engine = config.engine
     assert isinstance(engine, TensorRtLlmConfig)  # noqa: S101  (the name says so)
     name, revision = split_revision(model)
-    options = {
+    options: dict[str, Any] = {
         "return_perf_metrics": True,
         "stream_interval": 1,
         "kv_cache_config": {"enable_block_reuse": engine.prefix_cache},
@@ -59,7 +59,10 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
         "per_request_spec_decode_stats": True if engine.request_stats else None,
         "dtype": engine.dtype,
         "enable_attention_dp": True if engine.data_parallel > 1 else None,
-    } | engine.extra
+    }
+    for key, value in engine.extra.items():
+        ours = options.get(key)
+        options[key] = {**ours, **value} if isinstance(ours, dict) and isinstance(value, dict) else value
     file = folder / OPTIONS_FILE
     settings = {
         "host": engine.host,

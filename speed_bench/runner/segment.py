@@ -61,9 +61,13 @@ class LiveEngine:
 
     async def ask(self, request: Request, category: str) -> TurnRecord:
         """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
-        path, body = self.dialect.payload(request, self.served)
-        message = orjson.dumps(body)
-        asked = Asked(category, prompt_sha256(request.prompt_ids), self.segment.index, self.started_ns, self.drafting)
+
+        def encode() -> tuple[str, bytes, str]:
+            path, body = self.dialect.payload(request, self.served)
+            return path, orjson.dumps(body), prompt_sha256(request.prompt_ids)
+
+        path, message, prompt_hash = await self.run_in_parser(encode)
+        asked = Asked(category, prompt_hash, self.segment.index, self.started_ns, self.drafting)
         before = (self._last_counters or await self.counters()) if self.reads_counters else None
         stream = self.streams[request.slot]
         try:
@@ -117,8 +121,10 @@ class LiveEngine:
         probe = Connection(self.control.url, self.control.clock, api_key=api_key())
         try:
             await asyncio.wait_for(probe.request("GET", self.dialect.HEALTH), HEALTH_TIMEOUT_S)
-        except (RequestFailed, TimeoutError):
+        except (RequestFailed, TimeoutError) as failed:
             if isinstance(self.server, AttachedServer):
+                if isinstance(failed, Refused) and failed.status < 500:
+                    return  # it answers; a gateway may not pass this page on
                 raise EngineError(f"the server at {self.control.url} does not answer any more") from None
             deadline = time.monotonic() + DEATH_GRACE_S
             while time.monotonic() < deadline:
