@@ -90,10 +90,10 @@ $(MODELS): .venv-vllm/.ready $(READY) tests/environments/make_models.py
 	@touch $@
 
 test-vllm: setup $(MODELS)  ## the real vLLM on the CPU, in an environment of its own; ≤ 15 min
-	$(BIN)/pytest -m vllm tests/engines/vllm
+	$(BIN)/pytest -m vllm tests/engines/vllm tests/contract
 
 test-sglang: setup .venv-sglang/.ready $(MODELS)  ## the real SGLang on the CPU, in an environment of its own; ≤ 10 min
-	$(BIN)/pytest -m sglang tests/engines/sglang
+	$(BIN)/pytest -m sglang tests/engines/sglang tests/contract
 
 test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tests.md
 	$(BIN)/pytest -m gpu -rs tests/engines
@@ -108,7 +108,7 @@ test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tes
 	@touch $@
 
 test-long: setup  ## kills, fuzzing, full disks: what takes minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m long --timeout 900
+	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu' --timeout 900
 
 clean:
 	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
