@@ -242,7 +242,7 @@ SGLANG = Setup(
     },
     origins=("engine",),
     counters=("verify_steps",),
-    seeded=False,
+    seeded=False,  # it looks at a request's seed only with `enable_deterministic_inference`
     ends_by="request",
     context=1024,
     tokenizer=str(MODELS / "tiny-llama"),

@@ -173,6 +173,7 @@ def test_a_prompt_of_32k_tokens_is_answered(bench: Bench) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @on(LLAMA_CPP)
 def test_a_prompt_of_32k_tokens_is_answered_by_llama_cpp(
     bench: Bench, pool: Pool, tmp_path: Path, run_file: RunFile
