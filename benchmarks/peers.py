@@ -14,21 +14,15 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
-
-try:
-    from orjson import dumps, loads
-except ImportError:
-    from json import loads
-
-    def dumps(data: Any) -> bytes:
-        return json.dumps(data).encode()
-
 
 Lines = AsyncIterator[bytes]
 Ask = Callable[[dict[str, Any]], Any]
 """Body -> a context manager of the lines of the answer."""
 PATH = "/v1/completions"
+loads: Callable[[bytes], Any] = importlib.import_module("orjson" if find_spec("orjson") else "json").loads
+"""The fastest JSON parser that is there."""
 
 
 @asynccontextmanager
@@ -39,7 +33,7 @@ async def streams_of_asyncio(url: str) -> AsyncIterator[Ask]:
 
     @asynccontextmanager
     async def ask(body: dict[str, Any]) -> AsyncIterator[Lines]:
-        data = dumps(body)
+        data = json.dumps(body).encode()
         head = f"POST {PATH} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(data)}\r\n\r\n"
         writer.write(head.encode() + data)
         await reader.readuntil(b"\r\n\r\n")
@@ -69,7 +63,7 @@ async def aiohttp(url: str) -> AsyncIterator[Ask]:
         @asynccontextmanager
         async def ask(body: dict[str, Any]) -> AsyncIterator[Lines]:
             headers = {"Content-Type": "application/json"}
-            async with session.post(url + PATH, data=dumps(body), headers=headers) as answer:
+            async with session.post(url + PATH, data=json.dumps(body).encode(), headers=headers) as answer:
                 yield answer.content
 
         async with session.get(url + "/health") as answer:
@@ -85,7 +79,7 @@ async def httpx(url: str) -> AsyncIterator[Ask]:
 
         @asynccontextmanager
         async def ask(body: dict[str, Any]) -> AsyncIterator[Lines]:
-            async with session.stream("POST", url + PATH, content=dumps(body)) as answer:
+            async with session.stream("POST", url + PATH, content=json.dumps(body).encode()) as answer:
 
                 async def lines() -> Lines:
                     async for line in answer.aiter_lines():

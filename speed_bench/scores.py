@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from speed_bench.statistics import Interval
+from speed_bench.types import Lateness
 
 SCHEMA_VERSION = 1
 
@@ -165,6 +166,9 @@ class Serving(_Model):
     tpot_s: Distribution
     e2e_s: Distribution
     step_gap_s: Distribution
+    client_lateness: Lateness | None = None
+    """Of our own event loop, the worst of the whole segments: times of single chunks are no better than that. null
+    where none of them says."""
     num_turns: int
     """Finished turns in whole segments."""
     num_output_tokens: int

@@ -26,7 +26,7 @@ from speed_bench.serving import (
     user_tps,
 )
 from speed_bench.statistics import Resampled
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import Lateness, RunRecords, TurnRecord
 
 _NOT_WHOLE = "no segment of the run is whole: it was interrupted"
 _NO_TURN = "no turn of it finished in a whole segment"
@@ -132,11 +132,20 @@ def serving_scores(run: RunRecords, bootstrap: Bootstrap | None) -> Serving:
         tpot_s=over(lambda turn: _defined([tpot_s(turn.arrivals)])),
         e2e_s=over(lambda turn: _defined([e2e_s(turn.sent_at_s, turn.arrivals)])),
         step_gap_s=over(lambda turn: step_gap_s(turn.arrivals)),
+        client_lateness=client_lateness(run),
         num_turns=len(turns),
         num_output_tokens=sum(turn.num_output_tokens for turn in turns),
         num_segments=len(run.segments),
         num_segments_used=num_whole,
     )
+
+
+def client_lateness(run: RunRecords) -> Lateness | None:
+    """How late our own event loop was: the highest of each over the whole segments; None where none of them says."""
+    told = [segment.lateness for segment in run.segments if segment.whole and segment.lateness]
+    if not told:
+        return None
+    return Lateness(*(max(getattr(each, name) for each in told) for name in ("p50_s", "p99_s", "max_s")))
 
 
 def busy_tps(conversations: Sequence[Sequence[TurnRecord]], *, apart: bool, bootstrap: Bootstrap) -> Cell:

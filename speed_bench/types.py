@@ -106,15 +106,9 @@ class SpecReport:
     """Passes of the target model that emitted something, prefill's included."""
 
     def __post_init__(self) -> None:
-        numbers = (
-            self.num_tokens,
-            self.verify_steps,
-            self.drafted,
-            self.accepted,
-            self.num_iterations,
-            *(self.histogram or ()),
-        )
-        _require(all(value is None or value >= 0 for value in numbers), f"a count is negative: {self}")
+        counts = (self.num_tokens, self.verify_steps, self.drafted, self.accepted, self.num_iterations)
+        known = [value for value in (*counts, *(self.histogram or ())) if value is not None]
+        _require(min(known, default=0) >= 0, f"a count is negative: {self}")
         for drafted, accepted in self.per_step or ():
             _require(0 <= accepted <= drafted, f"impossible step: drafted {drafted}, accepted {accepted}")
 
@@ -326,6 +320,15 @@ Outcome = TurnRecord | Failure
 
 
 @dataclass(frozen=True, slots=True)
+class Lateness:
+    """By how much our event loop was late for what was due, in seconds: what a chunk may have waited for its stamp."""
+
+    p50_s: float
+    p99_s: float
+    max_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One engine lifetime of a run. Times in its records are seconds since `started_at`."""
 
@@ -344,6 +347,8 @@ class Segment:
     """Whether it ended in order. Serving numbers come from whole segments only."""
     engine: dict[str, str | bool | int | float | None] = field(default_factory=dict)
     """The engine's effective settings, as it tells them."""
+    lateness: Lateness | None = None
+    """Of our own event loop while streams ran; None where it did not end in order."""
 
 
 @dataclass(frozen=True, slots=True)

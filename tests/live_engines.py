@@ -424,9 +424,10 @@ class Attached:
 
     async def ask_all(self, requests: Iterable[Request]) -> list[TurnRecord]:
         """Each slot's requests in turn, all slots at once; the turns in the order of the requests."""
+        asked = list(requests)
         slots: dict[int, list[Request]] = defaultdict(list)
         turns: dict[int, TurnRecord] = {}
-        for request in requests:
+        for request in asked:
             slots[request.slot].append(request)
 
         async def lead(queue: list[Request]) -> None:
@@ -434,7 +435,7 @@ class Attached:
                 turns[id(request)] = await self.ask(request)
 
         await side_by_side(lead(queue) for queue in slots.values())
-        return [turns[id(request)] for request in requests]
+        return [turns[id(request)] for request in asked]
 
     async def in_the_middle(self, request: Request) -> asyncio.Task[TurnRecord]:
         """A request of which something has come, and more is to come."""
@@ -445,8 +446,9 @@ class Attached:
 
     async def given_up(self, slot: int) -> None:
         """Wait until the client has closed the stream."""
-        while self.live.streams[slot]._reader is not None:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60.0):
+            while self.live.streams[slot]._reader is not None:
+                await asyncio.sleep(0.01)
 
     def _reads(self, slot: int) -> int:
         reader = self.live.streams[slot]._reader

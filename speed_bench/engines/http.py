@@ -192,20 +192,21 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        finally:
+            reader.done = reader.exchange = None  # an error would hold its frames, and they it and all that came
         if exchange.status != 200:
             text = exchange.body.decode("utf-8", "replace").strip()
             raise Refused(f"{method} {path} was answered with HTTP {exchange.status}: {text[:300]}", exchange.status)
         return exchange
 
     async def _wait(self, reader: _Reader) -> None:
-        done = reader.done
-        assert done is not None  # noqa: S101
-        while not done.done():
+        assert reader.done is not None  # noqa: S101
+        while not reader.done.done():
             quiet_s = (self.clock() - reader.last_read_ns) / 1e9
             if quiet_s >= self.stall_timeout_s:
                 raise RequestFailed(f"nothing arrived for {self.stall_timeout_s:g} s")
-            await asyncio.wait({done}, timeout=min(1.0, self.stall_timeout_s - quiet_s))
-        done.result()
+            await asyncio.wait({reader.done}, timeout=self.stall_timeout_s - quiet_s)
+        reader.done.result()
 
     def close(self) -> None:
         """Drop the connection; the next request opens a new one."""

@@ -32,7 +32,10 @@ def steps_from_report(
     if report.per_step is not None:
         return from_steps(sizes, report.per_step, always=drafting.always), "complete"
     if report.histogram is not None:
-        return from_histogram(sizes, report, drafting), "complete"
+        try:
+            return from_histogram(sizes, report, drafting), "complete"
+        except ValueError as error:
+            raise RequestFailed(f"the engine's report contradicts itself ({error}): {report}") from error
     if in_steps == 0:
         return _plain(0), "complete"
     if drafting.reported:

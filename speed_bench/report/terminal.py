@@ -11,13 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from speed_bench.provenance import ModelFacts
-from speed_bench.scores import Cell, Comparison, GroupScores, Parts, PartScores, Reconciliation, Scores
+from speed_bench.scores import Cell, Comparison, GroupScores, Parts, PartScores, Reconciliation, Scores, Serving
 from speed_bench.types import Outcome, TurnRecord
 
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
 SMALL_MODEL_BYTES = 1_000_000_000
 FAILURES_SHOWN = 3
+LATE_S = 0.002
+"""Less is nothing: event loops count in milliseconds."""
 WIDE = 100
 """Columns from which the progress line has room for words."""
 NONE = "–"
@@ -94,6 +96,7 @@ def _sentences(scores: Scores) -> list[str]:
     if scores.acceptance.parts and scores.acceptance.parts.num_turns_unsplit:
         lines.append(_left_out(scores.acceptance.parts))
     lines.append(_reconciled(scores.reconciliation))
+    lines += _late(scores.serving)
     done = f"{scores.num_turns} of {scores.num_planned} turns finished, {scores.num_failures} failed"
     lines.append(done if scores.num_turns == scores.num_planned else f"[bold red]{done}[/]")
     lines += [f"  {num} x {escape(error)}" for error, num in list(scores.failures.items())[:FAILURES_SHOWN]]
@@ -148,6 +151,18 @@ def _against(baseline: Comparison) -> list[str]:
 
 def _share(cell: Cell) -> str:
     return f"{NONE} ({cell.reason})" if cell.value is None else f"{cell.value:.1%} of {cell.n}"
+
+
+def _late(serving: Serving) -> list[str]:
+    """Said where more than one chunk in a hundred may have waited for its stamp for half the time to the next one."""
+    lateness, gap_s = serving.client_lateness, serving.step_gap_s.p50
+    if lateness is None or gap_s is None or lateness.p99_s <= max(LATE_S, gap_s / 2):
+        return []
+    late = f"{1e3 * lateness.p99_s:.1f} ms at p99 ({1e3 * lateness.max_s:.1f} at most)"
+    return [
+        f"[yellow]our own clock was late by {late}, and the median gap between steps is {1e3 * gap_s:.1f} ms: "
+        "percentiles of TTFT, ITL and gaps are not the engine's[/]"
+    ]
 
 
 def _reconciled(found: Reconciliation) -> str:

@@ -21,6 +21,7 @@ from speed_bench.engines.server import AttachedServer, ManagedServer, Server, fr
 from speed_bench.errors import ConfigError, EngineError, Refused, RequestFailed
 from speed_bench.provenance import boot_id
 from speed_bench.runner.journal import Journal
+from speed_bench.runner.lateness import punctual
 from speed_bench.runner.streams import side_by_side
 from speed_bench.runner.turn import Asked, read_turn, sampling_of
 from speed_bench.tokens import ChatTokenizer, check_parity, prompt_sha256
@@ -173,12 +174,13 @@ async def live_engine(
         await _warm_up(live, config, identity)
         counters = await live.counters()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        live.segment, live.started_ns = replace(live.segment, counters_before=counters, started_at=now), clock()
-        journal.add_segment(live.segment)
-        yield live
+        with punctual() as watch:
+            live.segment, live.started_ns = replace(live.segment, counters_before=counters, started_at=now), clock()
+            journal.add_segment(live.segment)
+            yield live
         server.check_alive()
-        wall_s = (clock() - live.started_ns) / 1e9
-        journal.add_segment(replace(live.segment, counters_after=await live.counters(), wall_s=wall_s, whole=True))
+        ended = replace(live.segment, wall_s=(clock() - live.started_ns) / 1e9, lateness=watch.lateness(), whole=True)
+        journal.add_segment(replace(ended, counters_after=await live.counters()))
     finally:
         for connection in (*streams, control):
             connection.close()

@@ -3,6 +3,7 @@
 import random
 from itertools import accumulate
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from records import turn
@@ -15,6 +16,7 @@ from speed_bench.engines.reports import (
     from_steps,
     steps_from_report,
 )
+from speed_bench.errors import RequestFailed
 from speed_bench.tally import tally_record, tally_steps
 from speed_bench.types import Chunk, Drafting, SpecCounts, SpecReport, Step, TurnRecord
 
@@ -149,6 +151,12 @@ def test_without_speculation_every_token_is_a_step_however_chunks_come() -> None
     chunks = [Chunk((1, 2, 3)), Chunk((4,), finish_reason="length", report=SpecReport(num_tokens=4))]
     counts, last_step = steps_from_report(chunks, num_tokens=4, drafting=Drafting(0))
     assert (counts.num_steps, counts.drafted, last_step) == (3, 0, "complete")
+
+
+def test_a_report_that_contradicts_itself_is_a_failed_request() -> None:
+    report = SpecReport(num_tokens=4, num_iterations=2, verify_steps=3, drafted=9, accepted=0, histogram=(3, 0, 0, 0))
+    with pytest.raises(RequestFailed, match="contradicts itself"):
+        steps_from_report([Chunk((1, 2, 3, 4), report=report)], num_tokens=4, drafting=Drafting(3, always=True))
 
 
 def test_of_two_reports_the_later_wins_and_neither_forgets() -> None:

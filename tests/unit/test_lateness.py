@@ -1,0 +1,74 @@
+"""How late our own event loop was is measured, kept with the segment, and said where it matters."""
+
+import asyncio
+import gc
+import io
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from records import run_of, steps_of, turn
+from rich.console import Console
+
+from speed_bench.provenance import ModelFacts
+from speed_bench.report.terminal import print_scores
+from speed_bench.runner.lateness import SWITCH_S, punctual
+from speed_bench.scoring import score
+from speed_bench.timing import client_lateness
+from speed_bench.types import Lateness, RunRecords
+
+
+def test_a_loop_that_is_held_up_is_late_for_every_point_of_the_grid() -> None:
+    async def held_up() -> Lateness | None:
+        with punctual() as watch:
+            await asyncio.sleep(0.05)
+            time.sleep(0.2)
+            await asyncio.sleep(0.01)
+            return watch.lateness()
+
+    found = asyncio.run(held_up())
+    assert found is not None
+    assert found.max_s > 0.15
+    assert found.p50_s > 0.02  # ten of some twelve points fell into the hold-up
+
+
+def test_nothing_is_told_before_the_first_point() -> None:
+    async def at_once() -> Lateness | None:
+        with punctual() as watch:
+            return watch.lateness()
+
+    assert asyncio.run(at_once()) is None
+
+
+def test_what_is_put_off_meanwhile_is_as_before_afterwards() -> None:
+    before = (gc.isenabled(), sys.getswitchinterval())
+
+    async def inside() -> tuple[bool, float]:
+        with punctual():
+            return gc.isenabled(), sys.getswitchinterval()
+
+    collects, switch_s = asyncio.run(inside())
+    assert not collects
+    assert switch_s == pytest.approx(SWITCH_S)
+    assert (gc.isenabled(), sys.getswitchinterval()) == before
+
+
+def late_run(*of_segments: Lateness | None) -> RunRecords:
+    run = run_of(turn("0" * 32 + "/0", steps_of(1, 2, 0), step_s=0.01))
+    [segment] = run.segments
+    return replace(run, segments=tuple(replace(segment, lateness=each) for each in of_segments))
+
+
+def test_of_several_segments_the_worst_counts_and_of_none_there_is_none() -> None:
+    assert client_lateness(late_run(Lateness(1, 5, 6), Lateness(2, 3, 9))) == Lateness(2, 5, 9)
+    assert client_lateness(late_run(None)) is None
+
+
+@pytest.mark.parametrize(("p99_s", "is_said"), [(0.001, False), (0.004, False), (0.02, True)])
+def test_it_is_said_where_a_chunk_may_have_waited_for_half_a_gap(p99_s: float, is_said: bool, tmp_path: Path) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    scores = score(late_run(Lateness(0.0, p99_s, p99_s)))
+    print_scores(scores, tmp_path, ModelFacts(file="m", sha256=None, num_bytes=None), console)
+    assert ("our own clock was late by" in console.export_text()) is is_said
