@@ -172,7 +172,6 @@ def test_a_prompt_of_32k_tokens_is_answered(bench: Bench) -> None:
     assert (turn.prompt_len, turn.num_output_tokens) == (32_000, 8)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 @on(LLAMA_CPP)
 def test_a_prompt_of_32k_tokens_is_answered_by_llama_cpp(

@@ -16,6 +16,8 @@ from speed_bench.engines.server import free_port
 from speed_bench.models import resolve_gguf
 from speed_bench.runner.journal import read_records, read_run_file
 
+pytestmark = pytest.mark.long  # a command for every test, more than a minute together
+
 MODEL = resolve_gguf("smollm2-135m-instruct")
 SPOKEN = ("llama-cpp", "vllm", "sglang", "tensorrt-llm")
 FEW = ("--categories", "qa", "--limit-per-category", 2, "--max-tokens", 12, "--no-baseline")

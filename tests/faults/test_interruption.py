@@ -45,6 +45,7 @@ def test_a_run_is_resumed_on_another_port_and_with_other_patience(tmp_path: Path
     assert outcome(folder) == whole
 
 
+@pytest.mark.long
 def test_a_killed_runner_takes_its_engine_along_and_is_resumed(tmp_path: Path, whole: dict) -> None:
     folder = tmp_path / "run"
     process = begin(folder)
@@ -77,6 +78,7 @@ def test_an_interrupted_run_stops_its_engine_and_says_how_to_go_on(tmp_path: Pat
     assert outcome(folder) == whole
 
 
+@pytest.mark.long
 def test_an_engine_that_dies_is_reported_and_the_run_can_be_finished(tmp_path: Path, whole: dict) -> None:
     folder = tmp_path / "run"
     process = begin(folder)
@@ -117,6 +119,7 @@ def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:
     assert "in use by another run" in done.stderr
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_the_run_with_a_sentence_and_keeps_what_is_whole(tmp_path: Path, whole: dict) -> None:
     """On a file system that is really full, where one may be mounted; see also the journal's own test."""
     disk = tmp_path / "disk"
