@@ -11,7 +11,7 @@ import click
 from speed_bench.errors import EngineError, RunFolderError, SpeedBenchError
 
 if TYPE_CHECKING:
-    from speed_bench.scores import Scores
+    from speed_bench.scores import Reconciliation, Scores
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,7 +124,7 @@ def run(
     scores = _score(folder)
     simulated = config.engine.name == "simulator"
     print_scores(scores, folder, journal.read_run_file(folder).provenance.model, console, simulated=simulated)
-    _refuse_silent_failure(scores, config.algorithm)
+    _refuse_other_than_asked(scores, config.algorithm)
 
 
 @cli.command(short_help="Compute the scores of a run folder again.")
@@ -287,6 +287,7 @@ def _new_folder(name: str) -> Path:
 
 
 def _score(folder: Path) -> "Scores":
+    from speed_bench.reconciliation import reconcile
     from speed_bench.runner.benchmark import BASELINE
     from speed_bench.runner.journal import is_run, read_records, read_run_file, write_whole
     from speed_bench.scoring import score as score_records
@@ -296,14 +297,32 @@ def _score(folder: Path) -> "Scores":
         if changed := config.without_speculation().difference(read_run_file(folder / BASELINE).config):
             raise RunFolderError(f"{folder / BASELINE} is no baseline of this run: it differs in {', '.join(changed)}")
         baseline = read_records(folder / BASELINE)
-    scores = score_records(records, baseline)
+    speculated = _drafted(reconcile(baseline)) if baseline else None
+    scores = score_records(records, None if speculated else baseline)
     write_whole(folder / "scores.json", scores.model_dump(mode="json"))
+    if speculated:
+        raise EngineError(
+            f"the baseline drafted ({speculated}), so it is none: its server speculates, or a setting of "
+            f"engine.extra makes it; {folder / 'scores.json'} is without it"
+        )
     return scores
 
 
-def _refuse_silent_failure(scores: "Scores", algorithm: str) -> None:
-    """A run that asked for speculation and had none is not a result."""
+def _drafted(found: "Reconciliation") -> str | None:
+    """What says that something was drafted; None where nothing does."""
+    for side in (found.turns, found.engine):
+        if side.drafted:
+            return f"{side.drafted} tokens"
+        if side.verify_steps:
+            return f"in {side.verify_steps} verification steps"
+    return None
+
+
+def _refuse_other_than_asked(scores: "Scores", algorithm: str) -> None:
+    """A run that asked for speculation and had none is not a result, nor is the opposite."""
     if algorithm == "none":
+        if drafted := _drafted(scores.reconciliation):
+            raise EngineError(f"no speculation was asked for (algorithm 'none'), but the engine drafted ({drafted})")
         return
     turns, engine = scores.reconciliation.turns, scores.reconciliation.engine
     said = (turns.drafted, turns.verify_steps, engine.drafted, engine.verify_steps)

@@ -155,6 +155,9 @@ class RunConfig(Settings):
         engine = self.engine
         if engine.attached:
             engine = engine.model_copy(update={"url": engine.baseline_url, "baseline_url": None})
+        if extra := getattr(engine, "extra", None):
+            others = {name: value for name, value in extra.items() if not name.startswith("spec")}
+            engine = engine.model_copy(update={"extra": others})
         nothing = {"algorithm": "none", "draft": None, "draft_length": None, "baseline": False}
         return self.model_copy(update={"engine": engine, **nothing})
 

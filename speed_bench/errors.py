@@ -48,7 +48,18 @@ class EngineError(SpeedBenchError):
 
 
 class RequestFailed(EngineError):
-    """One request failed. The runner records it as a `Failure` and goes on."""
+    """One request failed. The runner records it as a `Failure` and goes on.
+
+    The sentence may hold what a server said: it is made one line of at most 500 characters, none of which a terminal
+    obeys.
+
+    >>> str(RequestFailed("it says:\\n\\x1b[2J gone"))
+    'it says: [2J gone'
+    """
+
+    def __init__(self, sentence: str) -> None:
+        printable = "".join(each if each.isprintable() else " " for each in sentence[:4096])
+        super().__init__(" ".join(printable.split())[:500])
 
 
 class Refused(RequestFailed):

@@ -5,6 +5,8 @@ over, kept as bytes, and parsed after the turn has ended, off the event loop.
 """
 
 import asyncio
+import html
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -195,8 +197,8 @@ class Connection:
         finally:
             reader.done = reader.exchange = None  # an error would hold its frames, and they it and all that came
         if exchange.status != 200:
-            text = exchange.body.decode("utf-8", "replace").strip()
-            raise Refused(f"{method} {path} was answered with HTTP {exchange.status}: {text[:300]}", exchange.status)
+            said = without_tags(exchange.body)
+            raise Refused(f"{method} {path} was answered with HTTP {exchange.status}: {said}", exchange.status)
         return exchange
 
     async def _wait(self, reader: _Reader) -> None:
@@ -216,6 +218,18 @@ class Connection:
                 self._reader.done.cancel()
             self._reader.transport.abort()
         self._reader = None
+
+
+def without_tags(body: bytes) -> str:
+    """What a server says, the text alone where it is a page.
+
+    >>> without_tags(b"<html><style>p { color: red }</style><p>Not found</p></html>").strip()
+    'Not found'
+    """
+    text = body[:4096].decode("utf-8", "replace").strip()
+    if not text.startswith("<"):
+        return text
+    return html.unescape(re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE))
 
 
 def events(exchange: Exchange) -> list[tuple[int, bytes]]:

@@ -70,6 +70,7 @@ def prepare(config: RunConfig) -> Inputs:
     if engine.url is not None:
         identity = asyncio.run(_ask(speaks, Url.parse(engine.url), engine.served_model))
         version = identity.settings.get("version")
+        _check_baseline(speaks, engine)
     else:
         version = engine_version(speaks, engine)
         free_port(engine.port, engine.host)  # one that is taken is told now, not when the folder is made
@@ -138,6 +139,15 @@ async def _ask(speaks: Dialect, url: Url, wanted: str | None) -> Identity:
         return await identify(speaks, connection, wanted=wanted)
     finally:
         connection.close()
+
+
+def _check_baseline(speaks: Dialect, engine: EngineSettings) -> None:
+    """The server of the baseline, before the half of the run that does not need it."""
+    if engine.baseline_url is None:
+        return
+    told = asyncio.run(_ask(speaks, Url.parse(engine.baseline_url), engine.served_model)).settings.get("algorithm")
+    if told not in (None, "none"):
+        raise ConfigError(f"the server at engine.baseline_url says that it speculates ({told}): it is no baseline")
 
 
 def find_model(speaks: Dialect, name: str) -> Model:

@@ -3,6 +3,7 @@
 The server is the simulator, which speaks every engine's wire format; the command is the real one.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.long  # a command for every test, more than a minute to
 
 MODEL = resolve_gguf("smollm2-135m-instruct")
 SPOKEN = ("llama-cpp", "vllm", "sglang", "tensorrt-llm")
+TELLS = ("sglang",)
+"""Engines that say how they draft, so that a contradiction is told before anything is measured."""
 FEW = ("--categories", "qa", "--limit-per-category", 2, "--max-tokens", 12, "--no-baseline")
 
 
@@ -124,6 +127,13 @@ class TestAttached:
         )
         assert not (tmp_path / "run").exists()
 
+    def test_no_baseline_there(self, simulators: dict[str, Simulator], tmp_path: Path) -> None:
+        url = f"http://127.0.0.1:{free_port()}"
+        arguments = attach(simulators["vllm"].url, tmp_path / "run", "--algorithm", "ngram", "--draft-length", 3)
+        said = refused(*(each for each in arguments if each != "--no-baseline"), "--set", f"engine.baseline_url={url}")
+        assert f"no engine answers at {url}" in said
+        assert not (tmp_path / "run").exists()
+
     def test_how_it_drafts_must_be_said(self, simulators: dict[str, Simulator], tmp_path: Path) -> None:
         url = simulators["vllm"].url
         assert refused(*attach(url, tmp_path / "run")).startswith(f"error: say what the server at {url} drafts with")
@@ -193,6 +203,34 @@ class TestNoSpeculation:
         said = refused(*attach(url, tmp_path / "run", "--algorithm", "ngram", "--draft-length", 3))
         assert "speculation was asked for (algorithm 'ngram'), but not one token was drafted in 2 turns" in said
         assert (tmp_path / "run" / "scores.json").exists(), "what was measured is kept all the same"
+
+
+class TestSpeculation:
+    @pytest.mark.parametrize("speaks", SPOKEN)
+    def test_where_none_was_asked_for_it_is_no_result(
+        self, simulators: dict[str, Simulator], tmp_path: Path, speaks: str
+    ) -> None:
+        said = refused(*attach(simulators[speaks].url, tmp_path / "run", "--algorithm", "none"))
+        before = "the server says that its algorithm is ngram, not none; say --algorithm ngram"
+        after = r"no speculation was asked for \(algorithm 'none'\), but the engine drafted \(\d+ tokens\)"
+        assert re.fullmatch(f"error: {before if speaks in TELLS else after}", said)
+
+    @pytest.mark.parametrize("speaks", SPOKEN)
+    def test_a_baseline_that_speculates_is_none(
+        self, simulators: dict[str, Simulator], simulate: Callable[..., Simulator], tmp_path: Path, speaks: str
+    ) -> None:
+        url = simulators[speaks].url
+        arguments = [each for each in attach(url, tmp_path / "run") if each != "--no-baseline"]
+        drafts = ("--algorithm", "ngram", "--draft-length", 3)
+        other = simulate(speaks).url
+        said = refused(*arguments, *drafts, "--set", f"engine.baseline_url={other}")
+        if speaks in TELLS:
+            assert said == "error: the server at engine.baseline_url says that it speculates (ngram): it is no baseline"
+            return
+        assert re.match(r"error: the baseline drafted \(\d+ tokens\), so it is none: its server speculates", said)
+        scores = orjson.loads((tmp_path / "run" / "scores.json").read_bytes())
+        assert scores["baseline"] is None
+        assert scores["acceptance"]["overall"]["acceptance_length"]["value"] > 1
 
 
 class TestStarted:

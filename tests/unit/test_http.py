@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from speed_bench.engines.http import Connection, Exchange, Url, events
+from speed_bench.engines.http import Connection, Exchange, Url, events, without_tags
 from speed_bench.errors import ConfigError, RequestFailed
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -139,6 +139,20 @@ def test_a_status_other_than_200_fails_with_the_words_of_the_engine() -> None:
 
     with pytest.raises(RequestFailed, match=r"POST /x was answered with HTTP 503: no room"):
         talk(handler)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": "no\nsuch model"}', '{"error": "no such model"}'),
+        (b"<!DOCTYPE html>\n<head><style>p {}</style></head>\n<p>a &lt; b</p>", "a < b"),
+        (b"\x1b[2Jcleared\x00\xff", "[2Jcleared \ufffd"),
+        (b"", ""),
+        (b"7" * 5000, "7" * 500),
+    ],
+)
+def test_what_a_server_says_is_one_short_line_that_no_terminal_obeys(body: bytes, said: str) -> None:
+    assert str(RequestFailed(without_tags(body))) == said
 
 
 def test_a_lost_connection_fails() -> None:
