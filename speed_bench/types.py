@@ -73,73 +73,6 @@ class Request:
     """Which of the client's concurrent streams sends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What an engine says of a request so far: cumulative, as of one event.
-
-    `step_clock` changes exactly when a new decode step begins (an engine clock, any unit).
-    """
-
-    num_tokens: int
-    step_clock: float
-    drafted: int
-    accepted: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpecReport:
-    """What an engine says of a whole request, once, on one of its last events. None: it does not say."""
-
-    num_tokens: int | None = None
-    """Output tokens, as the engine counts them."""
-    verify_steps: int | None = None
-    drafted: int | None = None
-    accepted: int | None = None
-    """Before any cut by EOS or a limit."""
-    per_step: tuple[tuple[int, int], ...] | None = None
-    """(drafted, accepted) of every verification step, in order."""
-    histogram: tuple[int, ...] | None = None
-    """Verification steps that accepted exactly 0, 1, 2, … tokens, in no order."""
-    draft_length: int | None = None
-    """Most tokens that a step of this request could propose."""
-    num_iterations: int | None = None
-    """Passes of the target model that emitted something, prefill's included."""
-
-    def __post_init__(self) -> None:
-        counts = (self.num_tokens, self.verify_steps, self.drafted, self.accepted, self.num_iterations)
-        known = [value for value in (*counts, *(self.histogram or ())) if value is not None]
-        _require(min(known, default=0) >= 0, f"a count is negative: {self}")
-        for drafted, accepted in self.per_step or ():
-            _require(0 <= accepted <= drafted, f"impossible step: drafted {drafted}, accepted {accepted}")
-
-
-@dataclass(frozen=True, slots=True)
-class Drafting:
-    """How a run drafts: what is known of every step before it is made."""
-
-    draft_length: int | None = None
-    """Most tokens that a step proposes; None: not known."""
-    always: bool = False
-    """Whether every decode step has a proposal, as long as the context has room for it."""
-    reported: bool = False
-    """Whether the engine reports every request that drafted, so that one without a report drafted nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One parsed event: what is new in it."""
-
-    token_ids: tuple[int | None, ...]
-    """New token ids, a delta, never cumulative. None is a token that came without its id:
-    llama.cpp holds back the first tokens of a character and names only its last one."""
-    text: str = ""
-    """The text of this event, where the engine sends it: what unnamed tokens are told from."""
-    finish_reason: str | None = None
-    """`stop`, `length` or another word of the engine's, on the last chunk only."""
-    mark: Mark | None = None
-    report: SpecReport | None = None
-
-
 class Step(NamedTuple):
     """One decode step: `drafted` tokens proposed, `accepted` of them right, `emitted` shown.
 
@@ -211,7 +144,7 @@ class SpecCounts:
         _require(not self.aligned or placed_all, "aligned without steps")
 
     def since(self, earlier: "SpecCounts") -> "SpecCounts":
-        """Of counters that only grow: what was added since an earlier reading; None for one that fell."""
+        """Of counters that only grow: what was added since an earlier reading; None for one that fell, or cannot be."""
 
         def less(now: int | None, then: int | None) -> int | None:
             return None if now is None or then is None or now < then else now - then
@@ -220,9 +153,12 @@ class SpecCounts:
         added = [less(now, then.get(k, 0)) for k, now in enumerate(self.per_position or ())]
         known = [num for num in added if num is not None]
         positions = tuple(known) if self.per_position is not None and len(known) == len(added) else None
+        drafted, accepted = less(self.drafted, earlier.drafted), less(self.accepted, earlier.accepted)
+        if drafted is not None and accepted is not None and accepted > drafted:
+            drafted = accepted = None  # two readings of different servers, as behind a load balancer
         return SpecCounts(
-            drafted=less(self.drafted, earlier.drafted),
-            accepted=less(self.accepted, earlier.accepted),
+            drafted=drafted,
+            accepted=accepted,
             verify_steps=less(self.verify_steps, earlier.verify_steps),
             num_steps=less(self.num_steps, earlier.num_steps),
             per_step=None,

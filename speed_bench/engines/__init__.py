@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from speed_bench.engines.answers import Chunk, Drafting
 from speed_bench.errors import ConfigError, unknown
-from speed_bench.types import Chunk, Drafting, LastStep, Request, SpecCounts
+from speed_bench.types import LastStep, Request, SpecCounts
 
 if TYPE_CHECKING:
     from speed_bench.config import RunConfig

@@ -6,11 +6,13 @@ over, kept as bytes, and parsed after the turn has ended, off the event loop.
 
 import asyncio
 import html
+import os
 import re
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import urlsplit
 
 import httptools
@@ -19,6 +21,8 @@ from speed_bench.errors import ConfigError, Refused, RequestFailed
 
 Clock = Callable[[], int]
 """Monotonic nanoseconds; `time.perf_counter_ns` unless a test brings its own."""
+MOST_BYTES = 1 << 30
+"""No answer is longer."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,8 @@ class _Reader(asyncio.Protocol):
         self.done: asyncio.Future[None] | None = None
         self.open = False
         self.last_read_ns = 0
-        self.parser = httptools.HttpResponseParser(self)
+        self.num_bytes = 0
+        self.parser: httptools.HttpResponseParser | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (TCP and TLS streams are)
@@ -92,12 +97,14 @@ class _Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.last_read_ns = self.clock()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
+            if self.parser is not None:
+                self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"the answer is not HTTP: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
+        self.transport = self.parser = None  # both hold us: nothing is left for a garbage collection
         self._fail(f"the connection was lost{f' ({exc})' if exc else ''} before the answer ended")
 
     def on_message_begin(self) -> None:
@@ -108,8 +115,12 @@ class _Reader(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self.exchange is not None:
             self.exchange.reads.append((self.last_read_ns, body))
+            self.num_bytes += len(body)
+            if self.num_bytes > MOST_BYTES:
+                self._fail(f"the answer has more than {MOST_BYTES} bytes")
 
     def on_message_complete(self) -> None:
+        assert self.parser is not None  # noqa: S101  (it calls)
         status = self.parser.get_status_code()
         if self.exchange is None or self.done is None or self.done.done() or status < 200:
             return
@@ -124,6 +135,12 @@ class _Reader(asyncio.Protocol):
     def _fail(self, sentence: str) -> None:
         if self.done is not None and not self.done.done():
             self.done.set_exception(RequestFailed(sentence))
+
+
+@cache
+def _tls_context(*_where_authorities_are: str | None) -> ssl.SSLContext:
+    """Made once: it takes longer than the gap between two chunks."""
+    return ssl.create_default_context()
 
 
 class Connection:
@@ -156,7 +173,7 @@ class Connection:
         if self._reader is not None and self._reader.open:
             return
         loop = asyncio.get_running_loop()
-        tls = ssl.create_default_context() if self.url.tls else None
+        tls = _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if self.url.tls else None
         try:
             _, self._reader = await loop.create_connection(
                 lambda: _Reader(self.clock), self.url.host, self.url.port, ssl=tls
@@ -184,6 +201,7 @@ class Connection:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         message = head.encode("latin-1") + body
+        reader.num_bytes = 0
         reader.parser = httptools.HttpResponseParser(reader)
         reader.done = asyncio.get_running_loop().create_future()
         reader.exchange = exchange = Exchange(sent_at_ns=self.clock())

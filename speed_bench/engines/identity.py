@@ -71,7 +71,12 @@ async def identify(speaks: Dialect, connection: Connection, *, wanted: str | Non
     info: Mapping[str, Any] = {}
     with suppress(RequestFailed, orjson.JSONDecodeError):
         info = orjson.loads((await connection.request("GET", speaks.INFO)).body)
-    settings = speaks.describe(info if isinstance(info, Mapping) else {}, card)
+    try:
+        told = speaks.describe(info if isinstance(info, Mapping) else {}, card)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        where = f"the server at {connection.url} does not answer GET {speaks.INFO}"
+        raise EngineError(f"{where} as '{speaks.OWNED_BY}' does: {error!r}") from error
+    settings = {name: value for name, value in told.items() if isinstance(value, str | bool | int | float | None)}
     root = card.get("root")
     return Identity(str(card.get("id")), str(card.get("owned_by")), root if isinstance(root, str) else None, settings)
 

@@ -17,10 +17,11 @@ import orjson
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import LlamaCppConfig
 from speed_bench.engines import Wired, llama_cpp_server
+from speed_bench.engines.answers import MOST_TOKENS, Chunk, Drafting, Mark
 from speed_bench.engines.server import Launch, interpreter, kept
 from speed_bench.engines.steps import steps_from_marks
 from speed_bench.errors import EngineError, RequestFailed
-from speed_bench.types import Chunk, Drafting, LastStep, Mark, Request, SpecCounts
+from speed_bench.types import LastStep, Request, SpecCounts
 
 ALGORITHMS = {
     "none": Wired("no speculative type", "live on CPU"),
@@ -99,7 +100,7 @@ def parse(event: bytes, num_seen: int) -> Chunk:
             accepted=timings.get("draft_n_accepted", 0),
         )
         num_unnamed = mark.num_tokens - num_seen - len(named)
-        if num_unnamed < 0:
+        if not 0 <= num_unnamed <= MOST_TOKENS:
             raise RequestFailed(f"the engine named {len(named)} tokens but counts {mark.num_tokens - num_seen}")
         finish = _FINISH.get(data["stop_type"], data["stop_type"]) if data["stop"] else None
         return Chunk((None,) * num_unnamed + tuple(named), data["content"], finish, mark)
@@ -141,7 +142,7 @@ def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]
     """`/props` -> effective settings, for provenance."""
     return {
         "num_slots": info.get("total_slots"),
-        "context_length": info.get("default_generation_settings", {}).get("n_ctx"),
+        "context_length": (info.get("default_generation_settings") or {}).get("n_ctx"),
         "model_ftype": info.get("model_ftype"),
         "build": info.get("build_info"),
     }

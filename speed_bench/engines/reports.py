@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.errors import RequestFailed
-from speed_bench.types import Chunk, Drafting, LastStep, SpecCounts, SpecReport, Step
+from speed_bench.types import LastStep, SpecCounts, Step
 
 PerStep = Sequence[tuple[int, int]]
 """(drafted, accepted) of verification steps, in order."""
@@ -32,13 +33,10 @@ def steps_from_report(
     if report.per_step is not None:
         return from_steps(sizes, report.per_step, always=drafting.always), "complete"
     if report.histogram is not None:
-        try:
-            return from_histogram(sizes, report, drafting), "complete"
-        except ValueError as error:
-            raise RequestFailed(f"the engine's report contradicts itself ({error}): {report}") from error
+        return from_histogram(sizes, report, drafting), "complete"
     if in_steps == 0:
         return _plain(0), "complete"
-    if drafting.reported:
+    if drafting.reported and report.num_iterations in (None, in_steps + 1):
         return SpecCounts(0, 0, 0, in_steps, (Step(0, 0, 1),) * in_steps, "engine", aligned=True), "complete"
     return from_sizes(sizes, report.num_iterations, drafting), "unknown"
 
@@ -161,9 +159,16 @@ def from_histogram(sizes: Sequence[int], report: SpecReport, drafting: Drafting)
     num_steps, accepted = sum(histogram), sum(at * steps for at, steps in enumerate(histogram))
     if report.verify_steps not in (None, num_steps) or report.accepted not in (None, accepted):
         raise RequestFailed(f"the engine's report contradicts itself: {report}")
+    most = max((at for at, steps in enumerate(histogram) if steps), default=0)
+    if not num_steps <= sum(sizes) or num_steps + accepted - sum(sizes) > most:
+        raise RequestFailed(
+            f"the engine reports {num_steps} steps that accepted {accepted}, {sum(sizes)} tokens came from decode steps"
+        )
     length = drafting.draft_length or report.draft_length
     full = length if length and report.drafted == num_steps * length and len(histogram) <= length + 1 else None
     decode_steps = None if report.num_iterations is None else report.num_iterations - 1
+    if decode_steps is not None and not (num_steps <= decode_steps and sum(sizes) <= decode_steps + accepted):
+        raise RequestFailed(f"the engine's report contradicts its {sum(sizes)} tokens from decode steps: {report}")
     in_order = _order(sizes, histogram)
     if decode_steps not in (None, len(sizes)):
         in_order = None

@@ -21,11 +21,12 @@ from speed_bench.checkpoints import split_revision
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import SglangConfig
 from speed_bench.engines import Wired
+from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.engines.openai import event_data, flags, unreadable
 from speed_bench.engines.reports import steps_from_report
 from speed_bench.engines.server import Launch, interpreter, kept
 from speed_bench.errors import EngineError, RequestFailed
-from speed_bench.types import Chunk, Drafting, LastStep, Request, SpecCounts, SpecReport
+from speed_bench.types import LastStep, Request, SpecCounts
 
 ALGORITHMS = {
     "none": Wired("no speculative_algorithm", "live on CPU"),
@@ -46,7 +47,7 @@ READS_GGUF = False
 _FINISH_FAILED = "abort"
 _FORGER = "SGLANG_SIMULATE_ACC_LEN"
 """A variable that has it report, and use, acceptance that is made up."""
-_VERIFY_STEPS = re.compile(r"^sglang:spec_verify_calls_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+_VERIFY_STEPS = re.compile(r"^sglang:spec_verify_calls_total(?:\{[^}\n]*\})? (\S+)$", re.MULTILINE)
 _ONE_WORD = {"EAGLE": "eagle/mtp"}
 """NEXTN becomes EAGLE as it starts."""
 

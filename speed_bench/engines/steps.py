@@ -9,8 +9,9 @@ still exact; which of them did what may not be, and such steps are left unplaced
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from speed_bench.engines.answers import Chunk, Mark
 from speed_bench.errors import RequestFailed
-from speed_bench.types import Chunk, LastStep, Mark, SpecCounts, Step
+from speed_bench.types import LastStep, SpecCounts, Step
 
 
 @dataclass(slots=True)
@@ -38,6 +39,8 @@ def steps_from_marks(
     for chunk in chunks:
         if chunk.mark and chunk.mark.num_tokens > prefill_tokens:
             walk.add(chunk.mark)
+    if (last.drafted, last.accepted) != walk.totals:
+        raise RequestFailed(f"the last event counts {last.accepted} of {last.drafted} drafts, those before it others")
     walk.settle(num_tokens)
     ended = any(chunk.finish_reason == "stop" for chunk in chunks)
     counts = SpecCounts(
@@ -75,6 +78,11 @@ class _Walk:
         self._clock: float | None = None
         self._drafted = self._accepted = 0
         self._groups: list[_Group] = []
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """(drafted, accepted) by the marks so far."""
+        return self._drafted, self._accepted
 
     def add(self, mark: Mark) -> None:
         if mark.num_tokens == self._seen:

@@ -16,11 +16,12 @@ from speed_bench.checkpoints import split_revision
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import VllmConfig
 from speed_bench.engines import Wired
+from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.engines.openai import completion, event_data, flags, unreadable
 from speed_bench.engines.reports import steps_from_report
 from speed_bench.engines.server import Launch, interpreter, kept
 from speed_bench.errors import EngineError, RequestFailed
-from speed_bench.types import Chunk, Drafting, LastStep, Request, SpecCounts, SpecReport
+from speed_bench.types import LastStep, Request, SpecCounts
 
 ALGORITHMS = {
     "none": Wired("no speculative_config", "live on CPU"),
@@ -42,7 +43,7 @@ PREFILL_TOKENS = 1
 CLOSES_AFTER_STREAM = False
 READS_GGUF = False
 _METHODS = {"draft": "draft_model", "pard": "draft_model"}
-_COUNTER = re.compile(r"^vllm:spec_decode_num_(\w+?)_total\{([^}]*)\} (\S+)$", re.MULTILINE)
+_COUNTER = re.compile(r"^vllm:spec_decode_num_(\w+?)_total\{([^}\n]*)\} (\S+)$", re.MULTILINE)
 _POSITION = re.compile(r'position="(\d+)"')
 
 

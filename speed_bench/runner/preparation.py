@@ -69,7 +69,8 @@ def prepare(config: RunConfig) -> Inputs:
     version: str | None = None
     if engine.url is not None:
         identity = asyncio.run(_ask(speaks, Url.parse(engine.url), engine.served_model))
-        version = identity.settings.get("version")
+        said = identity.settings.get("version")
+        version = None if said is None else str(said)
         _check_baseline(speaks, engine)
     else:
         version = engine_version(speaks, engine)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -15,6 +15,7 @@ from speed_bench.algorithms import always_drafts
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import EngineSettings, api_key
 from speed_bench.engines import Dialect, dialect_of
+from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Clock, Connection, Url
 from speed_bench.engines.identity import Identity, identify
 from speed_bench.engines.server import AttachedServer, ManagedServer, Server, free_port
@@ -25,7 +26,7 @@ from speed_bench.runner.lateness import punctual
 from speed_bench.runner.streams import side_by_side
 from speed_bench.runner.turn import Asked, read_turn, sampling_of
 from speed_bench.tokens import ChatTokenizer, check_parity, prompt_sha256
-from speed_bench.types import Drafting, Request, Segment, SpecCounts, TurnRecord
+from speed_bench.types import Request, Segment, SpecCounts, TurnRecord
 
 WARMUP_TEXT = "Count from one to ten, then say which of these numbers are prime."
 WARMUP_TOKENS = 8
@@ -111,7 +112,10 @@ class LiveEngine:
         except RequestFailed:
             await self._require_health()
             return None
-        return self.dialect.counters(answer.body.decode("utf-8", "replace"))
+        try:
+            return self.dialect.counters(answer.body.decode("utf-8", "replace"))
+        except (ValueError, OverflowError):
+            return None
 
     async def _require_health(self) -> None:
         """A failed request may be its own fault, or the first sign of an engine that is gone.
@@ -180,7 +184,9 @@ async def live_engine(
             yield live
         server.check_alive()
         ended = replace(live.segment, wall_s=(clock() - live.started_ns) / 1e9, lateness=watch.lateness(), whole=True)
-        journal.add_segment(replace(ended, counters_after=await live.counters()))
+        journal.add_segment(ended)
+        with suppress(EngineError):  # every turn is there; only what they are compared with is not
+            journal.add_segment(replace(ended, counters_after=await live.counters()))
     finally:
         for connection in (*streams, control):
             connection.close()
@@ -272,14 +278,18 @@ async def _compare_tokenizers(
         if path_and_body is None:
             raise Refused("it has no way to be asked", 404)
         asked = control.request("POST", path_and_body[0], orjson.dumps(path_and_body[1]))
-        return speaks.tokenize_answer(asyncio.run_coroutine_threadsafe(asked, loop).result().body)
+        answer = asyncio.run_coroutine_threadsafe(asked, loop).result()
+        try:
+            return speaks.tokenize_answer(answer.body)
+        except (ValueError, TypeError, LookupError) as error:
+            raise RequestFailed(f"POST {path_and_body[0]} is answered with no ids: {answer.body[:200]!r}") from error
 
     try:
         await asyncio.to_thread(check_parity, tokenizer, tokenize)
-    except Refused as refused:
-        if refused.status in (404, 405):
+    except RequestFailed as failed:
+        if isinstance(failed, Refused) and failed.status in (404, 405):
             return False
-        raise EngineError(f"the engine gives no ids of a text: {refused}{_other_engine(speaks, identity)}") from refused
+        raise EngineError(f"the engine gives no ids of a text: {failed}{_other_engine(speaks, identity)}") from failed
     return True
 
 

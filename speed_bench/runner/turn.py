@@ -1,18 +1,22 @@
 """One answer, as it came in, becomes one record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from speed_bench.config import RunConfig
 from speed_bench.engines import Dialect
+from speed_bench.engines.answers import Chunk, Drafting
 from speed_bench.engines.http import Exchange, events
 from speed_bench.engines.reports import combined
 from speed_bench.errors import RequestFailed
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import Chunk, Drafting, Request, Sampling, SpecCounts, TurnRecord
+from speed_bench.types import Request, Sampling, SpecCounts, TurnRecord
 
 CountThinking = Callable[[Sequence[int], Sequence[int | None]], int | None]
 """(prompt ids, output ids) -> how many of the latter are thinking, as the tokenizer can tell."""
+FINISHED = ("stop", "length")
+"""How a whole answer ends. Any other reason is the engine's for not going on."""
 NameUnnamed = Callable[[tuple[int | None, ...], str], tuple[int | None, ...]]
 """(ids with gaps, their text) -> ids: what the tokenizer can tell of tokens that the engine did not name."""
 
@@ -34,6 +38,15 @@ def sampling_of(config: RunConfig, tokenizer: ChatTokenizer, seed: int, max_toke
     return Sampling(config.temperature, max_tokens, seed, stop_ids, config.ignore_eos)
 
 
+@contextmanager
+def _hostile() -> Iterator[None]:
+    """Whatever a server sends, it fails its own turn and nothing else."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise RequestFailed(f"the answer contradicts itself, or is of another form ({error!r})") from error
+
+
 def read_turn(
     dialect: Dialect,
     request: Request,
@@ -53,7 +66,8 @@ def read_turn(
     arrivals: dict[int, int] = {}
     output_ids: list[int | None] = []
     for at_ns, event in events(exchange):
-        chunk = dialect.parse(event, len(output_ids))
+        with _hostile():
+            chunk = dialect.parse(event, len(output_ids))
         if chunk is None:
             continue
         chunks.append(chunk)
@@ -63,12 +77,17 @@ def read_turn(
     finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
     if finish_reason is None:
         raise RequestFailed(f"the stream ended after {len(output_ids)} tokens without a finish reason")
+    if finish_reason not in FINISHED:
+        raise RequestFailed(f"the engine gave the request up after {len(output_ids)} tokens: {finish_reason}")
     if not output_ids:
         raise RequestFailed("the answer is empty: not one token, not even EOS")
+    if len(output_ids) > request.sampling.max_tokens:
+        raise RequestFailed(f"{len(output_ids)} tokens were sent, {request.sampling.max_tokens} were asked for")
     said = combined(chunk.report for chunk in chunks).num_tokens
     if said is not None and said != len(output_ids):
         raise RequestFailed(f"the engine counts {said} output tokens, but sent {len(output_ids)}")
-    counts, last_step = dialect.count(chunks, len(output_ids), asked.drafting)
+    with _hostile():
+        counts, last_step = dialect.count(chunks, len(output_ids), asked.drafting)
     return TurnRecord(
         id=request.id,
         category=asked.category,

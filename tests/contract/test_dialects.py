@@ -6,8 +6,9 @@ A recording is a folder `recordings/<engine>` with, for each case, `<case>.sse` 
 how engines differ stands in one table, `RECORDED`.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 
 from speed_bench.config import EMBEDDED, resolve
 from speed_bench.engines import ENGINES, Dialect, dialect
+from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange, events
 from speed_bench.errors import EngineError, RequestFailed
 from speed_bench.runner.turn import Asked, read_turn
-from speed_bench.types import Drafting, LastStep, Request, Sampling, SpecCounts, TurnRecord
+from speed_bench.types import LastStep, Request, Sampling, SpecCounts, TurnRecord
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 PLAIN, ALWAYS, LOOKUP = Drafting(0), Drafting(3, always=True), Drafting(3)
@@ -123,12 +125,13 @@ def stream(name: str, case: str) -> Exchange:
     return Exchange(1_500_000_000, 200, reads, reads[-1][0])
 
 
-def read(name: str, case: str, exchange: Exchange) -> TurnRecord:
+def read(name: str, case: str, exchange: Exchange, max_tokens: int = 4096) -> TurnRecord:
     """The record of an answer, by a server that drafts as the one of this case did."""
     row = RECORDED[name]
     drafting = next((how for start, how in row.drafting_of.items() if case.startswith(start)), row.drafting)
     asked = Asked("qa", "00" * 32, 0, 1_000_000_000, drafting)
-    return read_turn(dialect(name), REQUEST, asked, exchange, name_unnamed=lambda ids, _: ids, engine_counts=None)
+    request = replace(REQUEST, sampling=replace(REQUEST.sampling, max_tokens=max_tokens))
+    return read_turn(dialect(name), request, asked, exchange, name_unnamed=lambda ids, _: ids, engine_counts=None)
 
 
 def turn(name: str, case: str) -> TurnRecord:
@@ -309,6 +312,20 @@ class TestFailures:
             turn(name, case)
         assert str(failed.value).startswith(sentence)
 
+    @recorded
+    def test_an_answer_that_ends_for_another_reason_was_given_up(self, name: str) -> None:
+        whole = stream(name, "eos")
+        ends = re.compile(rb'"(stop|eos)"(?!:)')
+        reads = [(at, ends.sub(b'"aborted"', data)) for at, data in whole.reads]
+        with pytest.raises(RequestFailed, match=r"the engine gave the request up after \d+ tokens: aborted"):
+            read(name, "eos", Exchange(whole.sent_at_ns, 200, reads, whole.finished_at_ns))
+
+    @recorded
+    def test_more_tokens_than_were_asked_for_are_no_answer(self, name: str) -> None:
+        num = turn(name, "eos").num_output_tokens
+        with pytest.raises(RequestFailed, match=f"{num} tokens were sent, {num - 1} were asked for"):
+            read(name, "eos", stream(name, "eos"), max_tokens=num - 1)
+
     def test_sglang_refuses_a_request_inside_a_stream_that_began_well(self) -> None:
         answers = orjson.loads((RECORDINGS / "sglang" / "errors.json").read_bytes())
         streamed = {why: each for why, each in answers.items() if each["status"] == 200 and "data: " in each["body"]}
@@ -391,6 +408,12 @@ class TestItself:
     def test_counters_that_are_not_there_are_unknown_not_zero(self, name: str) -> None:
         counters = dialect(name).counters("# nothing of interest\nother_total 3\n")
         assert (counters.drafted, counters.accepted, counters.verify_steps) == (None, None, None)
+
+    @recorded
+    def test_a_page_of_counters_is_read_in_no_time_however_it_is_broken(self, name: str) -> None:
+        names = ("vllm:spec_decode_num_x", "sglang:spec_verify_calls", "trtllm_spec_decode_num_x_tokens")
+        text = "".join(f"{each}_total{{\n" for each in names) * 20_000  # a pattern that goes over lines takes minutes
+        assert dialect(name).counters(text).accepted in (None, 0)
 
     @recorded
     def test_what_the_engine_says_of_itself_is_recorded_without_paths(self, name: str) -> None:

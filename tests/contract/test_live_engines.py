@@ -460,6 +460,19 @@ def test_a_stream_that_stalls_fails_its_turn_and_no_other(bench: Bench, monkeypa
     assert len(records.turns) == 8
 
 
+@on(*(setup.with_flags("-dies") for setup in FAULTY[:1]))
+def test_a_server_that_goes_after_the_last_answer_leaves_a_whole_segment(bench: Bench) -> None:
+    async def work(attached: Attached) -> TurnRecord:
+        turn = await attached.ask(bench.request(0, 12))
+        bench.server.signal(signal.SIGKILL)
+        return turn
+
+    _, records = bench.attach(work)
+    [segment] = records.segments
+    assert (segment.whole, segment.counters_after) == (True, None)
+    assert segment.counters_before is not None
+
+
 @pytest.mark.parametrize("setup", FAULTY, ids=lambda setup: setup.name)
 def test_counters_that_are_wrong_degrade_the_run(setup: Setup, pool: Pool, tmp_path: Path) -> None:
     faults = [{"kind": "wrong-counters", "request": NUM_WARMUP + 2}]

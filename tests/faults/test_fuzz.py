@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 from conftest import turn_record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speed_bench.engines import dialect
+from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import RequestFailed, RunFolderError
 from speed_bench.runner.journal import Journal, RunFile, read_records
 from speed_bench.runner.turn import Asked, read_turn
-from speed_bench.types import Drafting, Request, Sampling, TurnRecord
+from speed_bench.scoring import score
+from speed_bench.types import Request, Sampling, TurnRecord
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 STREAMS = {path.parent.name: path.read_bytes() for path in sorted(RECORDINGS.glob("*/emoji.sse"))}
@@ -47,6 +50,66 @@ def answers_with_a_record_or_an_error(name: str, mutations: list[tuple[float, in
     else:
         assert record.counts is not None or name != "llama-cpp", "every event of it carries counts"
         assert record.counts is None or record.counts.num_steps is not None or record.counts.origin == "engine"
+
+
+Changes = list[tuple[float, float, object]]
+"""(which event, which of its values, what stands there instead)"""
+VALUES = st.sampled_from([None, "x", "", -1, 0, 1, 7, 300, 1.5, 1e300, 10**11, True, [], [1, None], {}, {"x": 1}])
+
+
+def leaves(value: object, path: tuple = ()) -> list[tuple]:
+    """Where the values of a JSON document stand, its objects and lists included."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(leaf for key, each in inside for leaf in leaves(each, (*path, key)))]
+
+
+def with_values(body: bytes, changes: Changes) -> bytes:
+    """Some value of some event of a stream is another one."""
+    lines = body.split(b"\n")
+    at = [number for number, line in enumerate(lines) if line.startswith(b"data: {")]
+    for which_event, which_leaf, value in changes:
+        number = at[int(which_event * (len(at) - 1))]
+        event = orjson.loads(lines[number][6:])
+        found = leaves(event)[1:]
+        *above, last = found[int(which_leaf * (len(found) - 1))]
+        holder = event
+        for key in above:
+            holder = holder[key]
+        holder[last] = value
+        lines[number] = b"data: " + orjson.dumps(event)
+    return b"\n".join(lines)
+
+
+def can_be_recorded_and_scored(name: str, changes: Changes, folder: Path, run: RunFile) -> None:
+    """What is taken for a turn can be read back, and scored; nothing else is taken."""
+    try:
+        turn = read(name, with_values(STREAMS[name], changes))
+    except RequestFailed:
+        return
+    (folder / "turns-0.jsonl").unlink(missing_ok=True)
+    with Journal(folder, run) as journal:
+        journal.add(turn)
+    records = read_records(folder)
+    assert records.turns == (turn,)
+    length = score(records).acceptance.overall.acceptance_length.value
+    assert length is None or 1 <= length <= turn.num_output_tokens
+
+
+CHANGE = st.tuples(st.floats(0, 1), st.floats(0, 1), VALUES)
+values = given(st.sampled_from(sorted(STREAMS)), st.lists(CHANGE, min_size=1, max_size=2))
+
+
+@few
+@values
+def test_a_value_of_another_kind(run_folder: Path, run_file: RunFile, name: str, changes: Changes) -> None:
+    can_be_recorded_and_scored(name, changes, run_folder, run_file)
+
+
+@pytest.mark.long
+@settings(many, max_examples=5_000)
+@values
+def test_many_values_of_another_kind(run_folder: Path, run_file: RunFile, name: str, changes: Changes) -> None:
+    can_be_recorded_and_scored(name, changes, run_folder, run_file)
 
 
 streams = given(st.sampled_from(sorted(STREAMS)), st.lists(MUTATION, max_size=4))

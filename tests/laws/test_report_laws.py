@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from records import turn
 
+from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.engines.reports import (
     combined,
     decode_sizes,
@@ -18,7 +19,7 @@ from speed_bench.engines.reports import (
 )
 from speed_bench.errors import RequestFailed
 from speed_bench.tally import tally_record, tally_steps
-from speed_bench.types import Chunk, Drafting, SpecCounts, SpecReport, Step, TurnRecord
+from speed_bench.types import SpecCounts, Step, TurnRecord
 
 K = 3
 
@@ -155,8 +156,29 @@ def test_without_speculation_every_token_is_a_step_however_chunks_come() -> None
 
 def test_a_report_that_contradicts_itself_is_a_failed_request() -> None:
     report = SpecReport(num_tokens=4, num_iterations=2, verify_steps=3, drafted=9, accepted=0, histogram=(3, 0, 0, 0))
-    with pytest.raises(RequestFailed, match="contradicts itself"):
+    with pytest.raises(RequestFailed, match="contradicts"):
         steps_from_report([Chunk((1, 2, 3, 4), report=report)], num_tokens=4, drafting=Drafting(3, always=True))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "report"),
+    [
+        ([1] * 11, SpecReport(histogram=(100, 0, 0, 0))),  # more steps than tokens
+        ([1, 50], SpecReport(histogram=(2, 0, 0, 0), num_iterations=3)),  # more tokens than steps can hold
+        ([1, 3], SpecReport(histogram=(0, 0, 0, 2))),  # more accepted than its last step can have hidden
+    ],
+)
+def test_a_histogram_that_contradicts_the_tokens_is_a_failed_request(sizes: list[int], report: SpecReport) -> None:
+    chunks = [Chunk((1,) * size) for size in sizes]
+    with pytest.raises(RequestFailed):
+        steps_from_report([*chunks, Chunk((), report=report)], num_tokens=sum(sizes), drafting=Drafting(3, always=True))
+
+
+def test_an_engine_that_reports_drafts_and_ran_less_often_than_it_has_tokens_did_not_report() -> None:
+    chunks = [Chunk((1,)), *[Chunk((1,) * 4)] * 3, Chunk((), report=SpecReport(num_tokens=13, num_iterations=4))]
+    counts, _ = steps_from_report(chunks, num_tokens=13, drafting=Drafting(3, reported=True))
+    assert counts is not None
+    assert counts.emitted == (4, 4, 4)
 
 
 def test_of_two_reports_the_later_wins_and_neither_forgets() -> None:

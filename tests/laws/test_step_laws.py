@@ -5,8 +5,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speed_bench.engines.answers import Chunk, Mark
 from speed_bench.engines.steps import steps_from_marks
-from speed_bench.types import Chunk, Mark, Step
+from speed_bench.types import Step
 
 steps = st.builds(
     lambda drafted, share: Step(drafted, round(drafted * share), round(drafted * share) + 1),

@@ -14,13 +14,14 @@ from reasoners import CUTS_CONTENT, PLAIN, READS_FIELD, tokenizer_of
 
 from speed_bench.config import resolve
 from speed_bench.engines import dialect
+from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import ConfigError
 from speed_bench.runner.conversation import Script, check_first_turns_fit, messages
 from speed_bench.runner.journal import Journal, RunFile, read_records
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import Conversation, Drafting, Failure, Outcome, Request, Sampling, Segment, TurnRecord
+from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, Segment, TurnRecord
 
 T = TypeVar("T")
 

@@ -1,16 +1,19 @@
 """The transport against a real server on loopback that answers as badly as asked."""
 
 import asyncio
+import gc
 import itertools
 import shutil
 import socket
 import ssl
 import subprocess
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from speed_bench.engines import http
 from speed_bench.engines.http import Connection, Exchange, Url, events, without_tags
 from speed_bench.errors import ConfigError, RequestFailed
 
@@ -173,6 +176,44 @@ def test_what_is_not_http_fails() -> None:
 
     with pytest.raises(RequestFailed, match="not HTTP"):
         talk(handler)
+
+
+def test_another_protocol_is_not_spoken() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81")
+        await reader.read()
+
+    with pytest.raises(RequestFailed, match=r"not HTTP|nothing arrived"):
+        talk(handler, stall_timeout_s=1.0)
+
+
+def test_an_answer_without_end_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_BYTES", 100_000)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(HEAD)
+        while True:
+            writer.write(chunk(b"data: 1\n\n" * 1000))
+            await writer.drain()
+
+    with pytest.raises(RequestFailed, match="more than 100000 bytes"):
+        talk(handler)
+
+
+def test_a_connection_that_ended_leaves_nothing_to_collect() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+
+    before = weakref.WeakSet(each for each in gc.get_objects() if isinstance(each, http._Reader))
+    gc.disable()
+    try:
+        talk(handler, 3)
+        assert [each for each in gc.get_objects() if isinstance(each, http._Reader) and each not in before] == []
+    finally:
+        gc.enable()
 
 
 def test_silence_fails_after_the_stall_time_out() -> None:

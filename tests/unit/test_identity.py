@@ -10,11 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from reasoners import tokenizer_of
 
 from speed_bench.engines import dialect, identity
 from speed_bench.engines.http import Connection, Url
 from speed_bench.engines.identity import Identity, detect, identify
 from speed_bench.errors import ConfigError, EngineError, SpeedBenchError
+from speed_bench.runner.segment import _compare_tokenizers
 
 Pages = Mapping[str, Any]
 """Path -> what is answered: JSON with status 200, a status alone, or (status, bytes)."""
@@ -54,6 +56,10 @@ def serve() -> Iterator[Callable[[Pages], str]]:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
 
             def log_message(self, *_: object) -> None: ...
 
@@ -184,6 +190,24 @@ class TestIdentify:
         found = ask(serve(models(card(max_model_len=odd, root=None if odd == "4096" else odd))))
         assert (found.context_length, found.root) == (None, None)
 
+    def test_what_cannot_be_recorded_is_left_out(self, serve: Callable) -> None:
+        found = ask(serve({**models(card(max_model_len=[1])), "/version": {"version": {"major": 1}}}))
+        assert found.settings == {}
+
+    @pytest.mark.parametrize(
+        ("engine", "page"),
+        [
+            ("llama-cpp", {"default_generation_settings": "none"}),
+            ("sglang", {"speculative_algorithm": "EAGLE", "speculative_num_draft_tokens": "auto"}),
+        ],
+    )
+    def test_a_page_that_is_not_this_engines_is_a_sentence(self, serve: Callable, engine: str, page: object) -> None:
+        owner, path, _ = ENGINES[engine]
+        url = serve({**models(card(owner=owner)), path: page})
+        assert f"the server at {url} does not answer GET {path} as" in said(
+            EngineError, lambda: ask(url, engine=engine)
+        )
+
     def test_of_several_models_one_has_to_be_named(self, serve: Callable) -> None:
         url = serve(models(card("big"), card("adapter")))
         assert said(ConfigError, lambda: ask(url)) == (
@@ -204,3 +228,20 @@ class TestIdentify:
     def test_sglang_says_how_it_drafts(self, serve: Callable, spelt: str | None, ours: str | None) -> None:
         url = serve({**models(card(owner="sglang")), "/server_info": {"speculative_algorithm": spelt}})
         assert ask(url, engine="sglang").settings["algorithm"] == ours
+
+
+@pytest.mark.parametrize("page", [{}, [], {"tokens": None}, {"tokens": ["x"]}, (200, b"<html>"), 500])
+def test_ids_that_are_none_are_a_sentence(serve: Callable, page: object) -> None:
+    url = serve({"/tokenize": page})
+
+    async def compare() -> bool:
+        connection = Connection(Url.parse(url))
+        try:
+            return await _compare_tokenizers(dialect("vllm"), connection, Identity("m", "sglang", None), tokenizer)
+        finally:
+            connection.close()
+
+    tokenizer = tokenizer_of("{{ messages[0].content }}")
+    sentence = said(EngineError, lambda: asyncio.run(compare()))
+    assert sentence.startswith("the engine gives no ids of a text: POST /tokenize ")
+    assert sentence.endswith("; its models are owned by 'sglang': is it another engine?")

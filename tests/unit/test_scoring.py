@@ -464,6 +464,12 @@ def test_counters_that_were_not_read_or_went_backwards_decide_nothing():
         assert (found.equal, found.reason) == (None, "the engine's counters of segment 3 could not be read")
 
 
+def test_counters_of_two_servers_behind_one_address_decide_nothing():
+    segment = Segment(0, "t", None, totals(1000, 200, 90), totals(1010, 600, 95), 1.0, whole=True)
+    found = score(RunRecords((turn("a/0", steps_of(3, 1)),), (), (segment,), 1)).reconciliation
+    assert (found.engine.drafted, found.engine.accepted) == (None, None)
+
+
 def test_verify_steps_that_are_not_known_are_said_to_be_and_the_rest_is_compared():
     part = SpecCounts(6, 4, None, 2, steps_of(3, 1), "engine", aligned=True)
     found = score(run_of(replace(counted(steps_of(3, 1)), counts=part))).reconciliation

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from speed_bench.algorithms import always_drafts
 from speed_bench.engine_config import Fault, SimulatorConfig
 from speed_bench.engines import dialect_of
+from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange, events
 from speed_bench.engines.simulator.batch import Batch, Work, pass_ms
 from speed_bench.engines.simulator.lexicon import lexicon
@@ -24,7 +25,7 @@ from speed_bench.engines.simulator.simulation import Simulation
 from speed_bench.engines.simulator.truth import Answer, Asked, Habits, Speculation, answer
 from speed_bench.engines.simulator.wires import Reply, llama_cpp, sglang, tensorrt_llm, vllm
 from speed_bench.tokens import prompt_sha256
-from speed_bench.types import Drafting, Request, Sampling, Step
+from speed_bench.types import Request, Sampling, Step
 
 WIRES: dict[str, ModuleType] = {
     "llama-cpp": llama_cpp,

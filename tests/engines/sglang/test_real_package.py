@@ -13,11 +13,12 @@ import pytest
 from speed_bench.algorithms import ALGORITHMS
 from speed_bench.config import RunConfig, resolve
 from speed_bench.engines import dialect, sglang
+from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import RequestFailed
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.tally import tally_record, tally_steps
-from speed_bench.types import Drafting, Request, Sampling, Step, TurnRecord
+from speed_bench.types import Request, Sampling, Step, TurnRecord
 
 pytestmark = [pytest.mark.sglang, pytest.mark.timeout(600)]
 
