@@ -39,7 +39,7 @@ class EngineSettings(Settings):
     """The interpreter of the environment that the engine is installed in; None: our own."""
     launch: str | None = None
     """A command template that starts it elsewhere, in which `{command}` stands for its command and `{port}`
-    for its port, such as `docker run --gpus all --network host IMAGE {command}`."""
+    for its port, such as `docker run --rm --init --gpus all --network host --entrypoint env IMAGE {command}`."""
     host: str = "127.0.0.1"
     """Where a server that a run starts listens, and is reached."""
     port: int | None = Field(default=None, ge=1, le=65535)

@@ -206,6 +206,11 @@ class TestAttached:
         assert (baseline.algorithm, baseline.baseline) == ("none", False)
         assert set(config.difference(baseline)) == {"algorithm", "baseline"}
 
+    def test_settings_of_speculation_are_not_the_baselines(self) -> None:
+        flags = {"engine.name": "sglang", "model": "org/m", "algorithm": "eagle3", "draft": "org/d"}
+        config, _ = resolve(flags, sets=("engine.extra.speculative_eagle_topk=4", "engine.extra.attention_backend=fa3"))
+        assert config.without_speculation().engine.extra == {"attention_backend": "fa3"}
+
     def test_a_run_may_be_finished_against_another_url(self) -> None:
         before = resolve({"engine.url": self.URL, "algorithm": "ngram", "draft_length": 4}, detect=self.detect)
         config, protocol = resolve({"engine.url": "http://other:1"}, recorded=before)
