@@ -65,15 +65,15 @@ def read_turn(
     chunks: list[Chunk] = []
     arrivals: dict[int, int] = {}
     output_ids: list[int | None] = []
-    for at_ns, event in events(exchange):
-        with _hostile():
+    with _hostile():
+        for at_ns, event in events(exchange):
             chunk = dialect.parse(event, len(output_ids))
-        if chunk is None:
-            continue
-        chunks.append(chunk)
-        if chunk.token_ids:
-            output_ids += name_unnamed(chunk.token_ids, chunk.text)
-            arrivals[at_ns] = arrivals.get(at_ns, 0) + len(chunk.token_ids)
+            if chunk is None:
+                continue
+            chunks.append(chunk)
+            if chunk.token_ids:
+                output_ids += name_unnamed(chunk.token_ids, chunk.text)
+                arrivals[at_ns] = arrivals.get(at_ns, 0) + len(chunk.token_ids)
     finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
     if finish_reason is None:
         raise RequestFailed(f"the stream ended after {len(output_ids)} tokens without a finish reason")
