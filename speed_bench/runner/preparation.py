@@ -71,7 +71,8 @@ def prepare(config: RunConfig) -> Inputs:
         identity = asyncio.run(_ask(speaks, Url.parse(engine.url), engine.served_model))
         said = identity.settings.get("version")
         version = None if said is None else str(said)
-        _check_baseline(speaks, engine)
+        if config.baseline and engine.baseline_url is not None:
+            _check_baseline(speaks, engine.baseline_url, engine.served_model)
     else:
         version = engine_version(speaks, engine)
         free_port(engine.port, engine.host)  # one that is taken is told now, not when the folder is made
@@ -142,11 +143,9 @@ async def _ask(speaks: Dialect, url: Url, wanted: str | None) -> Identity:
         connection.close()
 
 
-def _check_baseline(speaks: Dialect, engine: EngineSettings) -> None:
+def _check_baseline(speaks: Dialect, url: str, served_model: str | None) -> None:
     """The server of the baseline, before the half of the run that does not need it."""
-    if engine.baseline_url is None:
-        return
-    told = asyncio.run(_ask(speaks, Url.parse(engine.baseline_url), engine.served_model)).settings.get("algorithm")
+    told = asyncio.run(_ask(speaks, Url.parse(url), served_model)).settings.get("algorithm")
     if told not in (None, "none"):
         raise ConfigError(f"the server at engine.baseline_url says that it speculates ({told}): it is no baseline")
 
