@@ -143,7 +143,9 @@ def score(run_folder: Path) -> None:
 
     run = read_run_file(run_folder)
     simulated = run.config.engine.name == "simulator"
-    print_scores(_score(run_folder), run_folder, run.provenance.model, Console(), simulated=simulated)
+    scores = _score(run_folder)
+    print_scores(scores, run_folder, run.provenance.model, Console(), simulated=simulated)
+    _refuse_other_than_asked(scores, run.config.algorithm)
 
 
 @cli.command(short_help="List what can be measured here, and how to install it.")

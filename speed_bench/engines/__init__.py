@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from speed_bench.engines.answers import Chunk, Drafting
-from speed_bench.errors import ConfigError, unknown
+from speed_bench.errors import ConfigError, EngineError, unknown
 from speed_bench.types import LastStep, Request, SpecCounts
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ class Wired:
     checked: Checked
     """What the tests hold it against: the engine itself, running here; the real package's argument parser and
     classes; a snapshot of its published interface."""
+
+
+def require_wired(engine: str, wired: Mapping[str, Wired], algorithm: str) -> None:
+    """Raises EngineError, with the list of what is wired, for an algorithm that is not.
+
+    >>> require_wired("toy", {"none": Wired("nothing", "simulated")}, "none")
+    """
+    if algorithm not in wired:
+        raise EngineError(f"engine '{engine}' has no algorithm '{algorithm}'; it has {', '.join(wired)}")
 
 
 class Dialect(Protocol):

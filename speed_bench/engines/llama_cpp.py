@@ -16,11 +16,11 @@ import orjson
 
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import LlamaCppConfig
-from speed_bench.engines import Wired, llama_cpp_server
+from speed_bench.engines import Wired, llama_cpp_server, openai, require_wired
 from speed_bench.engines.answers import MOST_TOKENS, Chunk, Drafting, Mark
 from speed_bench.engines.server import Launch, interpreter, kept
 from speed_bench.engines.steps import steps_from_marks
-from speed_bench.errors import EngineError, RequestFailed
+from speed_bench.errors import RequestFailed
 from speed_bench.types import LastStep, Request, SpecCounts
 
 ALGORITHMS = {
@@ -46,8 +46,7 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
     """Engine config -> argv, env."""
     engine = config.engine
     assert isinstance(engine, LlamaCppConfig)  # noqa: S101  (the name says so)
-    if config.algorithm not in ALGORITHMS:
-        raise EngineError(f"engine 'llama-cpp' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
+    require_wired("llama-cpp", ALGORITHMS, config.algorithm)
     settings = {
         "model": model,
         "draft": draft,
@@ -153,6 +152,4 @@ def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]]:
     return "/tokenize", {"content": text, "parse_special": True, "add_special": False}
 
 
-def tokenize_answer(body: bytes) -> list[int]:
-    """The answer to `tokenize_payload` -> ids."""
-    return [int(token) for token in orjson.loads(body)["tokens"]]
+tokenize_answer = openai.tokenize_answer

@@ -1,4 +1,4 @@
-"""What vLLM and TensorRT-LLM have in common: OpenAI's completions with token ids, and settings on a command line."""
+"""What engines have in common: OpenAI's completions with token ids, asking for ids, settings on a command line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +24,16 @@ def completion(request: Request, served: str) -> dict[str, Any]:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]] | None:
+    """Text -> the request that asks vLLM or SGLang for its ids."""
+    return "/tokenize", {"model": served, "prompt": text, "add_special_tokens": False}
+
+
+def tokenize_answer(body: bytes) -> list[int]:
+    """The answer to `tokenize_payload`, of every engine that has one -> ids."""
+    return [int(token) for token in orjson.loads(body)["tokens"]]
 
 
 def event_data(event: bytes) -> dict[str, Any] | None:

@@ -15,12 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from speed_bench.checkpoints import split_revision
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import SglangConfig
-from speed_bench.engines import Wired
+from speed_bench.engines import Wired, openai, require_wired
 from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.engines.openai import event_data, flags, unreadable
 from speed_bench.engines.reports import steps_from_report
@@ -84,8 +82,7 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
 
 def speculative_settings(config: RunConfig, draft: str | None) -> dict[str, Any]:
     """SGLang's own settings, of chains; none without speculation. Raises EngineError for an algorithm it has not."""
-    if config.algorithm not in ALGORITHMS:
-        raise EngineError(f"engine 'sglang' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
+    require_wired("sglang", ALGORITHMS, config.algorithm)
     if config.algorithm == "none" or config.draft_length is None:
         return {}
     settings: dict[str, Any] = {
@@ -200,11 +197,4 @@ def _draft_length(info: Mapping[str, Any]) -> int | None:
     return None if steps is None else int(steps)
 
 
-def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]] | None:
-    """Text -> the request that asks the engine for its ids."""
-    return "/tokenize", {"model": served, "prompt": text, "add_special_tokens": False}
-
-
-def tokenize_answer(body: bytes) -> list[int]:
-    """The answer to `tokenize_payload` -> ids."""
-    return [int(token) for token in orjson.loads(body)["tokens"]]
+tokenize_payload, tokenize_answer = openai.tokenize_payload, openai.tokenize_answer

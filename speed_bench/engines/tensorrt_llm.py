@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 
 from speed_bench.checkpoints import split_revision
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import TensorRtLlmConfig
-from speed_bench.engines import Wired
+from speed_bench.engines import Wired, openai, require_wired
 from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.engines.openai import completion, event_data, flags, unreadable
 from speed_bench.engines.reports import steps_from_report
@@ -88,10 +87,7 @@ def _underscored(words: Sequence[str]) -> list[str]:
 
 def speculative_config(config: RunConfig, draft: str | None) -> dict[str, Any] | None:
     """TensorRT-LLM's own `speculative_config`; None without speculation. Raises EngineError for what it has not."""
-    if config.algorithm not in ALGORITHMS:
-        raise EngineError(
-            f"engine 'tensorrt-llm' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}"
-        )
+    require_wired("tensorrt-llm", ALGORITHMS, config.algorithm)
     if config.algorithm == "none":
         return None
     settings: dict[str, Any] = {
@@ -198,6 +194,4 @@ def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]] | Non
     return None
 
 
-def tokenize_answer(body: bytes) -> list[int]:
-    """Never asked."""
-    return [int(token) for token in orjson.loads(body)["tokens"]]
+tokenize_answer = openai.tokenize_answer

@@ -15,12 +15,12 @@ import orjson
 from speed_bench.checkpoints import split_revision
 from speed_bench.config import RunConfig
 from speed_bench.engine_config import VllmConfig
-from speed_bench.engines import Wired
+from speed_bench.engines import Wired, openai, require_wired
 from speed_bench.engines.answers import Chunk, Drafting, SpecReport
 from speed_bench.engines.openai import completion, event_data, flags, unreadable
 from speed_bench.engines.reports import steps_from_report
 from speed_bench.engines.server import Launch, interpreter, kept
-from speed_bench.errors import EngineError, RequestFailed
+from speed_bench.errors import RequestFailed
 from speed_bench.types import LastStep, Request, SpecCounts
 
 ALGORITHMS = {
@@ -78,8 +78,7 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
 def speculative_config(config: RunConfig, draft: str | None) -> dict[str, Any] | None:
     """vLLM's own `speculative_config`; None without speculation. Raises EngineError for an algorithm it has not."""
     engine = config.engine
-    if config.algorithm not in ALGORITHMS:
-        raise EngineError(f"engine 'vllm' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}")
+    require_wired("vllm", ALGORITHMS, config.algorithm)
     if config.algorithm == "none":
         return None
     settings: dict[str, Any] = {
@@ -192,11 +191,4 @@ def describe(info: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]
     return {"version": info.get("version"), "context_length": card.get("max_model_len")}
 
 
-def tokenize_payload(text: str, served: str) -> tuple[str, dict[str, Any]]:
-    """Text -> the request that asks the engine for its ids."""
-    return "/tokenize", {"model": served, "prompt": text, "add_special_tokens": False}
-
-
-def tokenize_answer(body: bytes) -> list[int]:
-    """The answer to `tokenize_payload` -> ids."""
-    return [int(token) for token in orjson.loads(body)["tokens"]]
+tokenize_payload, tokenize_answer = openai.tokenize_payload, openai.tokenize_answer

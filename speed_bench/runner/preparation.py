@@ -11,11 +11,11 @@ from speed_bench.checkpoints import find_checkpoint, split_revision
 from speed_bench.config import RunConfig
 from speed_bench.data.editions import Dataset, load, select
 from speed_bench.engine_config import EngineSettings, api_key
-from speed_bench.engines import Dialect, dialect_of
+from speed_bench.engines import Dialect, dialect_of, require_wired
 from speed_bench.engines.http import Connection, Url
 from speed_bench.engines.identity import Identity, identify
 from speed_bench.engines.server import free_port
-from speed_bench.errors import ConfigError, EngineError, TokenError, unknown
+from speed_bench.errors import ConfigError, EngineError, TokenError
 from speed_bench.gguf_file import check_gguf
 from speed_bench.models import resolve_gguf, sha256_of
 from speed_bench.provenance import (
@@ -63,8 +63,8 @@ def prepare(config: RunConfig) -> Inputs:
     Raises ConfigError, EngineError, ModelError, DataError or TokenError.
     """
     engine, speaks = config.engine, dialect_of(config.engine)
-    if config.algorithm not in speaks.ALGORITHMS and not engine.attached:
-        raise ConfigError(unknown("algorithm", config.algorithm, speaks.ALGORITHMS) + f" (engine {engine.name})")
+    if not engine.attached:
+        require_wired(engine.name, speaks.ALGORITHMS, config.algorithm)
     identity = None
     version: str | None = None
     if engine.url is not None:
@@ -162,8 +162,17 @@ def find_model(speaks: Dialect, name: str) -> Model:
 
 
 def _served(identity: Identity, config: RunConfig) -> Model:
-    """A model that is only known by the name under which somebody serves it."""
+    """A model that is only known by the name under which somebody serves it.
+
+    Raises ConfigError where the server says that it loaded another one than `--model`.
+    """
     name = config.model or identity.root or identity.served
+    called = Path(split_revision(name)[0]).name.lower()
+    if identity.root is not None and not any(called in told.lower() for told in (identity.root, identity.served)):
+        raise ConfigError(
+            f"the server says that it loaded '{identity.root}' and serves it as '{identity.served}', not '{name}'; "
+            "leave out --model, and if the tokenizer is not found there, name it with --tokenizer"
+        )
     return Model(name, ModelFacts(file=Path(name).name if name.startswith("/") else name, sha256=None, num_bytes=None))
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import orjson
@@ -159,7 +160,8 @@ async def live_engine(
             server.check_alive()
         identity = await identify(speaks, control, wanted=config.engine.served_model)
         compared = await _compare_tokenizers(speaks, control, identity, tokenizer)
-        effective = {**identity.settings, "tokenizer_compared": compared}
+        served = Path(identity.served).name  # where nobody gave it a name it may be a path
+        effective = {**identity.settings, "served_model": served, "tokenizer_compared": compared}
         _require_as_asked(config, identity, journal)
         live = LiveEngine(
             dialect=speaks,

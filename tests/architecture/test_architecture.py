@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import speed_bench
 from speed_bench.cli import cli
+from speed_bench.config import EMBEDDED
 from speed_bench.engines import ENGINES, dialect
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,6 +72,19 @@ def test_every_number_of_the_scores_has_its_definition() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     names = {*GroupScores.model_fields, *Comparison.model_fields, *Serving.model_fields}
     assert {name for name in names if not name.startswith("num_") and f"`{name}`" not in text} == set()
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "simulator"])
+def test_a_dialect_stays_thin(engine: str) -> None:
+    lines = (ROOT / f"{ENGINES[engine].replace('.', '/')}.py").read_text("utf-8").splitlines()
+    assert len(lines) <= 200, "it times nothing, counts nothing and knows no data"
+
+
+def test_engines_exclude_each_other() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    [together] = project["tool"]["uv"]["conflicts"]
+    large = {name for name in ENGINES if name not in EMBEDDED}
+    assert {each["extra"] for each in together} == large <= set(project["project"]["optional-dependencies"])
 
 
 def test_modules_stay_small() -> None:

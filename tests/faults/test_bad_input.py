@@ -27,7 +27,7 @@ def refused(*arguments: object) -> str:
         (("--algorithm", "eagle3"), "algorithm 'eagle3' needs a draft model: --draft file.gguf"),
         (
             ("--algorithm", "suffix"),
-            "unknown algorithm 'suffix'; algorithms: dflash, draft, eagle3, mtp, ngram, none (engine llama-cpp)",
+            "engine 'llama-cpp' has no algorithm 'suffix'; it has none, ngram, draft, eagle3, mtp, dflash",
         ),
         (("--categories", "maths"), "unknown category 'maths'; did you mean 'math'?"),
         (("--categories", " , "), "--categories names no category"),

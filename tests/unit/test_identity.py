@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from reasoners import tokenizer_of
 
+from speed_bench.engines import ENGINES as ALL_ENGINES
 from speed_bench.engines import dialect, identity
 from speed_bench.engines.http import Connection, Url
 from speed_bench.engines.identity import Identity, detect, identify
@@ -107,7 +108,7 @@ class TestDetect:
         url = serve(models(card(owner=owner)))
         assert said(EngineError, lambda: detect(url)) == (
             f"the server at {url} does not say which engine it is (its models are owned by '{owner}'); "
-            "name it with --engine: llama-cpp, vllm, sglang, tensorrt-llm, simulator"
+            f"name it with --engine: {', '.join(ALL_ENGINES)}"
         )
 
 

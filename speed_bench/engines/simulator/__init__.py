@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from speed_bench.engine_config import SimulatorConfig
-from speed_bench.engines import Dialect, Wired, dialect
+from speed_bench.engines import Dialect, Wired, dialect, require_wired
 from speed_bench.engines.server import Launch, interpreter, kept
-from speed_bench.errors import EngineError
 from speed_bench.types import Request
 
 if TYPE_CHECKING:
@@ -52,10 +51,7 @@ class Simulated:
 
     def launch(self, config: "RunConfig", *, model: str, draft: str | None, port: int, folder: Path) -> Launch:
         """The simulator's own process, or the command template that is to start it. A draft model is not read."""
-        if config.algorithm not in ALGORITHMS:
-            raise EngineError(
-                f"engine 'simulator' has no algorithm '{config.algorithm}'; it has {', '.join(ALGORITHMS)}"
-            )
+        require_wired("simulator", ALGORITHMS, config.algorithm)
         settings = {
             "engine": config.engine.model_dump(mode="json", exclude_defaults=True),
             "algorithm": config.algorithm,

@@ -66,15 +66,15 @@ def case(request: pytest.FixtureRequest) -> tuple[Case, str | None]:
     """The case, and the interpreter of its engine; skipped where there is no GPU, engine or model."""
     chosen: Case = request.param
     python = os.environ.get(f"SPEED_BENCH_{chosen.engine.upper().replace('-', '_')}_PYTHON")
-    if not gpus():
-        pytest.skip("no GPU here")
-    if chosen.model is None:
-        pytest.skip("name a model with multi-token prediction in SPEED_BENCH_GPU_MTP_MODEL")
-    config, _ = resolve({"engine": chosen.engine, "model": chosen.model, "engine.python": python})
+    config, _ = resolve({"engine": chosen.engine, "model": chosen.model or "any/model", "engine.python": python})
     try:
         engine_version(dialect(chosen.engine), config.engine)
     except SpeedBenchError as error:
         pytest.skip(str(error))
+    if not gpus():
+        pytest.skip(f"{chosen.engine}: no GPU here")
+    if chosen.model is None:
+        pytest.skip(f"{chosen.engine}: name a model with multi-token prediction in SPEED_BENCH_GPU_MTP_MODEL")
     return chosen, python
 
 

@@ -84,6 +84,13 @@ def test_every_setting_is_a_field_of_its_arguments(facts: dict) -> None:
         assert names - set(facts["server_args"]) == set()
 
 
+def test_revisions_and_experts_are_fields_of_its_arguments(facts: dict) -> None:
+    """Names alone: its checks would ask the Hub for the revision, and the model for its experts."""
+    config = config_of("draft", model="org/m@abc", draft="org/d@def", **{"engine.expert_parallel": 2})
+    names = {word[2:].replace("-", "_") for word in words_of(config) if word.startswith("--")}
+    assert {"revision", "speculative_draft_model_revision", "ep_size"} <= names <= set(facts["server_args"])
+
+
 def test_speculation_resolves_to_a_chain_of_the_length_asked_for(facts: dict) -> None:
     resolved = {entry["name"]: entry["resolved"] for entry in facts["arguments"]}
     assert resolved["none"]["speculative_algorithm"] is None
