@@ -246,6 +246,16 @@ def test_requests_beyond_the_concurrency_wait_and_a_stalled_one_holds_up_none() 
             assert [each["id"] for each in simulator.told()[6:]] == [request(7).id]
 
 
+def test_a_client_that_gives_up_a_stalled_request_leaves_its_place_to_the_next() -> None:
+    faults = (Fault(kind="stall", request=0, seconds=600.0),)
+    with running(engine={"speed": 500, "faults": faults}) as simulator:
+        with simulator.asked(request(0)) as stalled:
+            assert stalled.readline().startswith(b"data:")
+        assert len(simulator.read(request(1))[0]) == 40
+        first, second = simulator.told()
+        assert (first["aborted"], second["aborted"]) == (True, False)
+
+
 # --- faults -------------------------------------------------------------------------------------------
 
 
@@ -338,3 +348,6 @@ def test_categories_come_from_the_edition() -> None:
 def test_settings_that_cannot_be_used_end_the_start_with_a_reason() -> None:
     with pytest.raises(EngineError, match=r"^error: (?s:.*)speed"), running(engine={}, speed=1.0):
         pass
+    for algorithm in ("ngramm", "medusa"):
+        with pytest.raises(EngineError, match=f"unknown algorithm '{algorithm}'"), running(algorithm=algorithm):
+            pass

@@ -176,11 +176,12 @@ def test_a_pass_takes_what_the_model_says() -> None:
 class Walker:
     """A request of so many passes, each of one verified token."""
 
-    resumes_at = 0.0
-
     def __init__(self, passes: int) -> None:
         self.left = passes
         self.over = False
+
+    def resumes_at(self, now_s: float) -> float:
+        return 0.0
 
     def work(self) -> Work:
         return Work(verified_tokens=1)
@@ -204,9 +205,11 @@ class Clock:
         self.now_s += delay_s + (self.late_s if delay_s else 0.0)
 
 
-async def passes(clock: Clock, requests: list[Walker], places: int, monkeypatch: pytest.MonkeyPatch) -> Batch:
+async def passes(
+    clock: Clock, requests: list[Walker], places: int, monkeypatch: pytest.MonkeyPatch, speed: float = 1.0
+) -> Batch:
     """Run a batch until nothing is left in it."""
-    config = SimulatorConfig(step_ms=10, step_ms_per_token=0, step_ms_per_1k_context=0)
+    config = SimulatorConfig(step_ms=10, step_ms_per_token=0, step_ms_per_1k_context=0, speed=speed)
     made = Batch(config, places, clock, clock.sleep)
     for request in requests:
         made.add(request)
@@ -225,6 +228,12 @@ def test_what_the_event_loop_is_late_by_does_not_add_up(monkeypatch: pytest.Monk
     load = asyncio.run(passes(clock, [Walker(1000)], 1, monkeypatch)).load
     assert clock.now_s == pytest.approx(100 + 1000 * 0.010 + 0.0009)
     assert (load.passes, load.late, load.model_ms) == (1000, 0, pytest.approx(10_000))
+
+
+def test_speed_is_how_much_faster_the_model_runs_than_its_own_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(0.0)
+    load = asyncio.run(passes(clock, [Walker(100)], 1, monkeypatch, speed=4)).load
+    assert (clock.now_s, load.model_ms) == (pytest.approx(100 + 100 * 0.010 / 4), pytest.approx(1000))
 
 
 def test_a_server_that_cannot_keep_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +479,9 @@ def test_streams_reports_and_counters_are_the_truth(
         assert num_steps == len(verified)
         assert drafted in (None, sum(step.drafted for step in verified))
         assert accepted in (None, sum(step.accepted for step in verified))
-        assert per_position is None or per_position == positions[: len(per_position)]
+        reached = max((step.drafted for step in verified), default=0)
+        shown = {"vllm": length, "llama-cpp": reached, "tensorrt-llm": length}.get(config.speaks)
+        assert per_position == (None if shown is None else positions[:shown])
 
 
 @given(configs, st.sampled_from(("none", "ngram", "mtp")), st.integers(1, 9), requests)
@@ -628,9 +639,15 @@ def test_wrong_counters_are_off_by_one(speaks: str) -> None:
 def test_faults_strike_the_shortest_answers_as_well(speaks: str, kind: str, limit: int) -> None:
     config = SimulatorConfig(speaks=speaks, faults=(Fault(kind=kind),))
     request = Request(f"{QUESTION}/0", (1, 2, 3), Sampling(0.0, limit, 0))
-    sink = ask(simulation(config), config, request)
+    simulated = simulation(config)
+    sink = ask(simulated, config, request)
+    whole = ask(simulation(config.model_copy(update={"faults": ()})), config, request)
     assert sink.was_reset == (kind == "reset")
     assert sink.ended == (kind != "reset")
+    [entry] = told(simulated)
+    assert (entry["aborted"], entry["finish_reason"]) == ((True, None) if kind == "reset" else (False, "length"))
+    nothing_to_spoil = kind == "merge" or (kind == "early-usage" and len(whole.data()) == 1)
+    assert (sink.events == whole.events) == nothing_to_spoil
 
 
 @everywhere

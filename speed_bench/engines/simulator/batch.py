@@ -70,9 +70,8 @@ class Runs(Protocol):
     def over(self) -> bool:
         """Whether it needs no further pass: answered, or nobody listens any more."""
 
-    @property
-    def resumes_at(self) -> float:
-        """It takes part in passes that begin at this time or later."""
+    def resumes_at(self, now_s: float) -> float:
+        """It takes part in passes that begin at this time or later, as far as is known now."""
 
     def work(self) -> Work:
         """What its part of the next pass computes."""
@@ -123,6 +122,10 @@ class Batch:
     def add(self, request: Runs) -> None:
         """It takes part from the next pass on, or when a place becomes free."""
         self._waiting.append(request)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has happened: a request came in, or one is over and has left its place."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -148,13 +151,14 @@ class Batch:
             request = self._waiting.popleft()
             if not request.over:
                 self._running.append(request)
-        return [request for request in self._running if request.resumes_at <= now_s]
+        return [request for request in self._running if request.resumes_at(now_s) <= now_s]
 
     async def _until_something_happens(self) -> None:
-        """A request comes in, or one that was stalled goes on."""
+        """A request comes in or leaves, or one that was stalled goes on."""
         self._wake.clear()
-        stalled = [request.resumes_at for request in self._running]
-        timeout = max(0.0, min(stalled) - self._clock()) if stalled else None
+        now_s = self._clock()
+        stalled = [request.resumes_at(now_s) for request in self._running]
+        timeout = max(0.0, min(stalled) - now_s) if stalled else None
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
 

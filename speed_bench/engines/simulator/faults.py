@@ -82,12 +82,10 @@ class Delivery:
         self.broken = False
         """Whether nothing more can be sent."""
 
-    def stalls(self, number: int, now_s: float) -> bool:
-        """Whether piece `number` has to wait until `resumes_at`, because the stream stalls before it."""
-        if "stall" not in self._faults or number != self._middle or self.resumes_at:
-            return False
-        self.resumes_at = now_s + self._faults["stall"].seconds
-        return True
+    def stall(self, number: int, now_s: float) -> None:
+        """Piece `number` is due: it has to wait until `resumes_at` where the stream stalls before it."""
+        if "stall" in self._faults and number == self._middle and not self.resumes_at:
+            self.resumes_at = now_s + self._faults["stall"].seconds
 
     def deliver(self, number: int, piece: Piece) -> None:
         """Send piece `number`, and the end of the stream after the last one."""

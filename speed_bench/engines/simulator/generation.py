@@ -22,7 +22,7 @@ class Told:
     """The decode steps that were computed."""
     num_tokens: int
     finish_reason: str | None
-    """None: it was not computed to its end."""
+    """None: it was not told to anybody."""
     aborted: bool
     """Whether the client hung up before, or was hung up on."""
     faults: tuple[str, ...]
@@ -56,7 +56,6 @@ class Generation:
         answer: Answer,
         delivery: Delivery,
         faults: Iterable[str],
-        clock: Callable[[], float],
         computed: Callable[[Piece], None],
         over: Callable[[Told], None],
     ) -> None:
@@ -66,7 +65,6 @@ class Generation:
         self._answer = answer
         self._delivery = delivery
         self._faults = tuple(sorted(faults))
-        self._clock = clock
         self._computed = computed
         """Called with every piece before it is sent."""
         self._tell = over
@@ -75,9 +73,9 @@ class Generation:
         self._seen = 0
         self.over = False
 
-    @property
-    def resumes_at(self) -> float:
-        """Later than now while it stalls."""
+    def resumes_at(self, now_s: float) -> float:
+        """Later than now while it stalls, which begins when its next piece is due."""
+        self._delivery.stall(self._pieces, now_s)
         return self._delivery.resumes_at
 
     def work(self) -> Work:
@@ -91,7 +89,7 @@ class Generation:
     def advance(self, model_ms: float) -> None:
         """Compute the next piece, and send it."""
         number, answer = self._pieces, self._answer
-        if self.over or self._delivery.stalls(number, self._clock()):
+        if self.over:
             return
         steps = answer.steps[number - 1 : number] if number else ()
         size = steps[0].emitted if steps else 1
@@ -100,11 +98,9 @@ class Generation:
         piece = Piece(answer.token_ids[self._seen : self._seen + size], steps, finish_reason, (model_ms,))
         self._pieces, self._seen = number + 1, self._seen + size
         self._computed(piece)
-        if last:
-            self._end(aborted=False)
         self._delivery.deliver(number, piece)
-        if self._delivery.broken:
-            self.abort()
+        if last or self._delivery.broken:
+            self._end(aborted=self._delivery.broken)
 
     def abort(self) -> None:
         """Nobody listens any more: it takes part in no further pass. Does nothing if it is over."""

@@ -1,12 +1,13 @@
 """What a simulator's process is given: JSON on its command line, checked."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from speed_bench.algorithms import ALGORITHMS
 from speed_bench.data.editions import load
 from speed_bench.engine_config import Settings, SimulatorConfig
+from speed_bench.engines.simulator import ALGORITHMS as SIMULATED
 from speed_bench.engines.simulator.truth import Answer, Asked, Habits, Speculation, Vocabulary, answer
-from speed_bench.errors import SpeedBenchError
+from speed_bench.errors import SpeedBenchError, unknown
 from speed_bench.models import EMBEDDED_MODEL
 
 
@@ -28,6 +29,13 @@ class ServerSettings(Settings):
     """Where questions have their categories from; no edition: they have none."""
     kept: bool = False
     """Whether somebody else sees to its end: it watches neither its parent nor its standard input."""
+
+    @field_validator("algorithm")
+    @classmethod
+    def _simulated(cls, algorithm: str) -> str:
+        if algorithm not in SIMULATED:
+            raise ValueError(unknown("algorithm", algorithm, SIMULATED))
+        return algorithm
 
     @property
     def speculation(self) -> Speculation:

@@ -79,6 +79,8 @@ class Simulation:
             if path != self.wire.COMPLETION:
                 return self.wire.post(path, data, self._server) or self._error(404, f"there is no {path}")
             prompt = self.wire.prompt(data)
+            if not isinstance(data.get("stream_options") or {}, dict):
+                raise TypeError("stream_options is no JSON object")
             if not data.get("stream"):
                 raise ValueError("the simulator only streams: set stream")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -98,11 +100,10 @@ class Simulation:
             ignore_eos=prompt.ignore_eos,
             category=self._categories.get(str(name).rpartition("/")[0]),
         )
-        if "http-5xx" in faults:
+        refusal = self.wire.refusal(prompt, self._server.context_length)
+        if "http-5xx" in faults or refusal:
             self.told.append(Told(number, name, asked, (), 0, None, aborted=False, faults=tuple(sorted(faults))))
-            return self._error(500, "made to fail")
-        if refusal := self.wire.refusal(prompt, self._server.context_length):
-            return self._refuse(refusal)
+            return self._refuse(refusal) if refusal else self._error(500, "made to fail")
         whole = self._settings.answer(asked, self._server.lexicon.vocabulary, self.wire.HABITS)
         turn = Turn(number, int(time()), self.batch.load.model_ms, body, prompt, whole)
         generation = Generation(
@@ -112,13 +113,16 @@ class Simulation:
             answer=whole,
             delivery=Delivery(stream, self.wire.writer(turn, self._server), faults, len(whole.steps)),
             faults=faults,
-            clock=self._clock,
             computed=lambda piece: self._count(piece, turn, wrong="wrong-counters" in faults),
-            over=self.told.append,
+            over=self._over,
         )
         stream.begin()
         self.batch.add(generation)
         return generation
+
+    def _over(self, told: Told) -> None:
+        self.told.append(told)
+        self.batch.wake()
 
     def _count(self, piece: Piece, turn: Turn, *, wrong: bool) -> None:
         """Add a piece to the engine's counters, when the engine would."""
