@@ -75,7 +75,8 @@ def launch(config: RunConfig, *, model: str, draft: str | None, port: int, folde
         "revision": revision,
         "extra_llm_api_options": str(file),
     }
-    serve = "trtllm-serve" if engine.python is None else str(Path(engine.python).parent / "trtllm-serve")
+    beside = Path(engine.python or "").parent / "trtllm-serve"  # a container may have it elsewhere
+    serve = str(beside) if beside.is_file() else "trtllm-serve"
     text = yaml.safe_dump({key: value for key, value in options.items() if value is not None})
     return Launch(kept([serve, name, *_underscored(flags(settings))], engine, port), files={file: text})
 

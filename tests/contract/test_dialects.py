@@ -106,6 +106,7 @@ RECORDED = {
     ),
 }
 REQUEST = Request("0" * 32 + "/0", (1, 2, 3), Sampling(0.5, 48, 7, (2, 5)), slot=0)
+NO_TOKENS = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}
 STREAMS = [
     (name, path.stem)
     for name, row in RECORDED.items()
@@ -319,6 +320,26 @@ class TestFailures:
         reads = [(at, ends.sub(b'"aborted"', data)) for at, data in whole.reads]
         with pytest.raises(RequestFailed, match=r"the engine gave the request up after \d+ tokens: aborted"):
             read(name, "eos", Exchange(whole.sent_at_ns, 200, reads, whole.finished_at_ns))
+
+    @pytest.mark.parametrize(
+        ("name", "events"),
+        [
+            ("vllm", [{"choices": [{"text": "", "token_ids": [], "finish_reason": "stop"}]}, NO_TOKENS]),
+            ("tensorrt-llm", [{"choices": [{"text": "", "token_ids": [], "finish_reason": "stop"}]}, NO_TOKENS]),
+            ("sglang", [{"output_ids": [], "meta_info": {"completion_tokens": 0, "finish_reason": {"type": "stop"}}}]),
+            (
+                "llama-cpp",
+                [
+                    {"content": "", "tokens": [], "tokens_predicted": 0, "stop": True, "stop_type": "eos"}
+                    | {"timings": {"predicted_ms": 0.0}}
+                ],
+            ),
+        ],
+    )
+    def test_not_one_token_is_no_answer(self, name: str, events: list[dict[str, Any]]) -> None:
+        reads = [(2, b"data: " + orjson.dumps(event) + b"\n\n") for event in events]
+        with pytest.raises(RequestFailed, match="the answer is empty: not one token, not even EOS"):
+            read(name, "eos", Exchange(1, 200, reads, 2))
 
     @recorded
     def test_more_tokens_than_were_asked_for_are_no_answer(self, name: str) -> None:

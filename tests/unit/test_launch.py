@@ -304,9 +304,13 @@ class TestSettings:
         told = settings(engine, **{"engine.extra": {name: None}})
         assert set(PLAIN[engine]) - set(told) == {name if engine == "tensorrt-llm" else f"--{name.replace('_', '-')}"}
 
-    def test_another_environment_is_named_by_its_interpreter(self, engine: str) -> None:
-        first = words(engine, **{"engine.python": "/env/bin/python"})[0]
-        assert first == ("/env/bin/trtllm-serve" if engine == "tensorrt-llm" else "/env/bin/python")
+    def test_another_environment_is_named_by_its_interpreter(self, engine: str, tmp_path: Path) -> None:
+        (tmp_path / "trtllm-serve").touch()
+        python = str(tmp_path / "python")
+        first = words(engine, **{"engine.python": python})[0]
+        assert first == (str(tmp_path / "trtllm-serve") if engine == "tensorrt-llm" else python)
+        elsewhere = words(engine, **{"engine.python": "/env/bin/python"})[0]
+        assert elsewhere == ("trtllm-serve" if engine == "tensorrt-llm" else "/env/bin/python")
 
     def test_launched_elsewhere_it_is_started_with_what_is_there(self, engine: str) -> None:
         plain, elsewhere = words(engine), words(engine, **{"engine.launch": "ssh node {command}"})

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,8 @@ MTP_TARGET = os.environ.get("SPEED_BENCH_GPU_MTP_MODEL")
 DRAFT_LENGTH = 3
 FLAGS = ("--limit-per-category", 2, "--max-tokens", 128, "--draft-length", DRAFT_LENGTH)
 ORIGIN = {"vllm": "engine", "sglang": "engine", "tensorrt-llm": "stream"}
-HAS_COUNTERS = ("vllm", "tensorrt-llm")
+COMPARED = {"vllm": ("drafted", "accepted", "verify_steps"), "sglang": ("verify_steps",), "tensorrt-llm": ()}
+"""What an engine counts itself, in every version; newer ones of TensorRT-LLM count more."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def case(request: pytest.FixtureRequest) -> tuple[Case, str | None]:
     try:
         engine_version(dialect(chosen.engine), config.engine)
     except SpeedBenchError as error:
+        if python is not None:
+            raise  # it was named, so it is meant to be there
         pytest.skip(str(error))
     if not gpus():
         pytest.skip(f"{chosen.engine}: no GPU here")
@@ -83,21 +87,38 @@ def measured(folder: Path, chosen: Case, python: str | None, *more: object) -> t
     speed_bench("run", *chosen.arguments(python), *FLAGS, *more, "--out", folder, timeout=3400)
     records = read_records(folder)
     assert records.failures == ()
-    assert {turn.counts and turn.counts.origin for turn in records.turns if turn.num_output_tokens > 1} == {
-        ORIGIN[chosen.engine]
-    }
+    origins = Counter(turn.counts and turn.counts.origin for turn in records.turns if turn.num_output_tokens > 1)
+    assert origins[ORIGIN[chosen.engine]] > origins.total() / 2
+    others = set(origins) - {ORIGIN[chosen.engine]}
+    assert others <= ({None} if chosen.engine == "tensorrt-llm" else set()), "merged chunks leave it without counts"
     return records, orjson.loads((folder / "scores.json").read_bytes())
+
+
+def agrees_with_the_engine(chosen: Case, records: RunRecords, scores: dict) -> None:
+    """The sums of all turns and the differences of the engine's own counters are the same."""
+    equal = scores["reconciliation"]["equal"]
+    assert equal is True if COMPARED[chosen.engine] else equal is not False, scores["reconciliation"]
+    [segment] = records.segments
+    for name in COMPARED[chosen.engine]:
+        spent = segment.counters_after.since(segment.counters_before)
+        assert getattr(spent, name) == sum(getattr(turn.counts, name) for turn in records.turns)
 
 
 def test_one_stream_is_counted_exactly_and_against_a_baseline(case: tuple[Case, str | None], tmp_path: Path) -> None:
     chosen, python = case
     records, scores = measured(tmp_path / "run", chosen, python)
+    told = 0
     for turn in records.turns:
-        assert sum(turn.counts.emitted or (step.emitted for step in turn.counts.per_step)) == turn.num_output_tokens - 1
+        counts = turn.counts
+        if counts is None or counts.num_steps is None or (counts.per_step is None and counts.emitted is None):
+            continue  # chunks that were merged do not tell the steps
+        told += 1
+        emitted = counts.emitted or [step.emitted for step in counts.per_step]
+        assert sum(emitted) == turn.num_output_tokens - turn.prefill_tokens
         if ALGORITHMS[chosen.algorithm].always_drafts:
-            assert turn.counts.plain_steps == 0
-    if chosen.engine in HAS_COUNTERS:
-        assert scores["reconciliation"]["equal"] is not False, scores["reconciliation"]
+            assert counts.plain_steps == 0
+    assert told > len(records.turns) / 2
+    agrees_with_the_engine(chosen, records, scores)
     assert scores["acceptance"]["overall"]["acceptance_length"]["value"] > 1
     assert scores["baseline"]["speedup_output_tps"]["value"] > 0
     assert records.segments[0].engine["version"]
@@ -106,14 +127,9 @@ def test_one_stream_is_counted_exactly_and_against_a_baseline(case: tuple[Case, 
 def test_many_streams_are_counted_as_exactly_as_one(case: tuple[Case, str | None], tmp_path: Path) -> None:
     chosen, python = case
     records, scores = measured(tmp_path / "run", chosen, python, "--concurrency", 16, "--no-baseline")
+    agrees_with_the_engine(chosen, records, scores)
     if chosen.engine == "vllm":
-        [segment] = records.segments
-        spent = segment.counters_after.since(segment.counters_before)
-        for name in ("drafted", "accepted", "verify_steps"):
-            assert getattr(spent, name) == sum(getattr(turn.counts, name) for turn in records.turns)
-    if chosen.engine in HAS_COUNTERS:
-        assert scores["reconciliation"]["equal"] is not False, scores["reconciliation"]
-    assert scores["acceptance"]["server"]["acceptance_length_drafted"] is not None
+        assert scores["acceptance"]["server"]["acceptance_length_drafted"]["value"] > 1
 
 
 def test_speculation_leaves_greedy_answers_nearly_alone(case: tuple[Case, str | None], tmp_path: Path) -> None:

@@ -117,6 +117,17 @@ def test_a_report_of_the_starter_prompts_with_drafts_and_baseline(tmp_path: Path
     assert "counts equal the engine's own" in done.stdout
 
 
+def test_suffixes_of_an_answer_draft_for_it(tmp_path: Path) -> None:
+    model, folder = str(MODELS / "smollm2"), tmp_path / "run"
+    with live_server(tmp_path, model=model, algorithm="suffix", draft_length=8, concurrency=2, **SETTINGS) as url:
+        flags = ("--algorithm", "suffix", "--draft-length", 8, "--concurrency", 2, "--categories", "coding,roleplay")
+        speed_bench("run", "--url", url, *flags, "--max-tokens", 40, "--out", folder, timeout=900)
+    records = read_records(folder)
+    assert records.failures == ()
+    counts_agree(records)
+    assert any(turn.counts.accepted > 0 for turn in records.turns)
+
+
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_ngram_drafts_with_plain_steps_between_them(ngram: str, tmp_path: Path, concurrency: int) -> None:
     flags = ("--algorithm", "ngram", "--draft-length", 3, "--concurrency", concurrency, "--categories", TURNS_MULTI)
