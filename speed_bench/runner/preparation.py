@@ -78,7 +78,7 @@ def prepare(config: RunConfig) -> Inputs:
         free_port(engine.port, engine.host)  # one that is taken is told now, not when the folder is made
     dataset = load(config.edition, config.config)
     rows = select(dataset.rows, config.categories, config.limit_per_category)
-    model = _served(identity, config) if identity else find_model(speaks, str(config.model))
+    model = _served(identity, config, speaks) if identity else find_model(speaks, str(config.model))
     draft = find_model(speaks, config.draft) if config.draft and not identity else None
     tokenizer = _tokenizer(config, speaks, model, identity)
     context_length = (identity and identity.context_length) or engine.context_length
@@ -161,14 +161,16 @@ def find_model(speaks: Dialect, name: str) -> Model:
     return Model(str(path), model_facts(path, sha256_of(path)))
 
 
-def _served(identity: Identity, config: RunConfig) -> Model:
+def _served(identity: Identity, config: RunConfig, speaks: Dialect) -> Model:
     """A model that is only known by the name under which somebody serves it.
 
     Raises ConfigError where the server says that it loaded another one than `--model`.
     """
     name = config.model or identity.root or identity.served
     called = Path(split_revision(name)[0]).name.lower()
-    if identity.root is not None and not any(called in told.lower() for told in (identity.root, identity.served)):
+    stand_in = speaks.READS_GGUF or called.endswith(".gguf")  # which names a vocabulary
+    told = (identity.root, identity.served)
+    if identity.root is not None and not stand_in and not any(called in each.lower() for each in told if each):
         raise ConfigError(
             f"the server says that it loaded '{identity.root}' and serves it as '{identity.served}', not '{name}'; "
             "leave out --model, and if the tokenizer is not found there, name it with --tokenizer"

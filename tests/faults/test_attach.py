@@ -151,6 +151,14 @@ class TestAttached:
         )
         assert not (tmp_path / "run").exists()
 
+    def test_another_model_than_was_loaded_is_not_recorded(
+        self, simulators: dict[str, Simulator], tmp_path: Path
+    ) -> None:
+        other = ("--model", "org/other", "--algorithm", "ngram")
+        said = refused(*attach(simulators["vllm"].url, tmp_path / "run", *other))
+        assert "the server says that it loaded 'simulated' and serves it as 'simulated', not 'org/other'" in said
+        assert not (tmp_path / "run").exists()
+
     def test_without_a_model_there_is_no_tokenizer(self, simulators: dict[str, Simulator], tmp_path: Path) -> None:
         said = refused("run", "--url", simulators["llama-cpp"].url, "--algorithm", "ngram", "--out", tmp_path / "run")
         assert "does not say where the tokenizer of 'simulated' is; give --tokenizer NAME, or --model FILE.gguf" in said
