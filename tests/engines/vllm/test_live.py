@@ -187,7 +187,7 @@ def test_chunks_that_vllm_merges_are_noticed_and_change_no_count(tiny: str) -> N
     Chunks are no steps then, and the counts are what they were. A client that reads late merges nothing: what it has
     not read yet waits in the socket, chunk by chunk.
     """
-    path, body = ask(tiny, 400)
+    path, body = ask(tiny, 900)
     sizes, counts = counts_of(asyncio.run(answer(tiny, path, body, None)).reads)
     merged_sizes, merged_counts = counts_of(asyncio.run(answer(tiny, path, body, api_server(tiny))).reads)
     assert sum(merged_sizes) == sum(sizes)
@@ -207,11 +207,13 @@ def api_server(url: str) -> psutil.Process:
 
 
 async def answer(url: str, path: str, body: bytes, stopped: psutil.Process | None) -> Exchange:
-    """The answer to a request, during which a process stands still for two seconds, soon after it began."""
+    """The answer to a request, during which a process stands still for two seconds, as soon as some of it is here."""
     connection = Connection(Url.parse(url))
     asked = asyncio.create_task(connection.request("POST", path, body))
     if stopped is not None:
-        await asyncio.sleep(0.15)
+        while not (connection._reader and connection._reader.exchange and connection._reader.exchange.reads):
+            assert not asked.done()
+            await asyncio.sleep(0.001)
         stopped.suspend()
         await asyncio.sleep(2)
         stopped.resume()
