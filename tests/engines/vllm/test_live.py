@@ -35,6 +35,8 @@ SETTINGS = {
     "engine.extra.enforce_eager": True,
 }
 AS_FLAGS = [word for key, value in SETTINGS.items() if key != "engine" for word in ("--set", f"{key}={value}")]
+TRIES = 10
+"""Whether an API server that fell behind merges is up to how its tasks are scheduled."""
 TURNS_MULTI = "coding,math,roleplay"
 
 
@@ -189,12 +191,16 @@ def test_chunks_that_vllm_merges_are_noticed_and_change_no_count(tiny: str) -> N
     """
     path, body = ask(tiny, 900)
     sizes, counts = counts_of(asyncio.run(answer(tiny, path, body, None)).reads)
-    merged_sizes, merged_counts = counts_of(asyncio.run(answer(tiny, path, body, api_server(tiny))).reads)
-    assert sum(merged_sizes) == sum(sizes)
-    assert merged_counts == counts
     assert counts.aligned
-    assert len(merged_sizes) < len(sizes)
-    assert max(merged_sizes) > 4  # more than a step can emit
+    longest = 0
+    for _ in range(TRIES):
+        merged_sizes, merged_counts = counts_of(asyncio.run(answer(tiny, path, body, api_server(tiny))).reads)
+        assert sum(merged_sizes) == sum(sizes)
+        assert merged_counts == counts
+        longest = max(longest, *merged_sizes)
+        if longest > 4:  # more than a step can emit
+            return
+    pytest.fail(f"its API server stood still {TRIES} times, and no chunk had more than {longest} tokens")
 
 
 def api_server(url: str) -> psutil.Process:
@@ -206,13 +212,18 @@ def api_server(url: str) -> psutil.Process:
     return psutil.Process(found)
 
 
+def num_reads(connection: Connection) -> int:
+    """Of the answer that it waits for."""
+    exchange = connection._reader and connection._reader.exchange
+    return len(exchange.reads) if exchange else 0
+
+
 async def answer(url: str, path: str, body: bytes, stopped: psutil.Process | None) -> Exchange:
     """The answer to a request, during which a process stands still for two seconds, as soon as some of it is here."""
     connection = Connection(Url.parse(url))
     asked = asyncio.create_task(connection.request("POST", path, body))
     if stopped is not None:
-        while not (connection._reader and connection._reader.exchange and connection._reader.exchange.reads):
-            assert not asked.done()
+        while not asked.done() and not num_reads(connection):
             await asyncio.sleep(0.001)
         stopped.suspend()
         await asyncio.sleep(2)
