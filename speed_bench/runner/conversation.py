@@ -111,15 +111,21 @@ def check_first_turns_fit(
     tokenizer: ChatTokenizer,
     context_length: int | None,
     template_args: Mapping[str, Any] | None = None,
+    *,
+    attached: bool = False,
 ) -> None:
-    """Raise ConfigError before anything is run if a prompt is longer than the context, where that is known."""
+    """Raise ConfigError before anything is run if a prompt is longer than the context, where that is known.
+
+    Of an attached server only its owner can change it.
+    """
     if context_length is None:
         return
     for row in rows:
         num_tokens = len(tokenizer.chat_ids(messages(row, 0, []), template_args))
         if num_tokens >= context_length:
+            setting = f"raise it with --set engine.context_length={num_tokens + 1024}"
+            longer = "start the server with more" if attached else setting
             raise ConfigError(
                 f"row {row.question_id} ({row.category}) has {num_tokens} prompt tokens, but the context holds "
-                f"{context_length}; raise it with --set engine.context_length={num_tokens + 1024}, "
-                "or leave its category out with --categories"
+                f"{context_length}; {longer}, or leave its category out with --categories"
             )

@@ -83,7 +83,7 @@ def prepare(config: RunConfig) -> Inputs:
     tokenizer = _tokenizer(config, speaks, model, identity)
     context_length = (identity and identity.context_length) or engine.context_length
     tokenizer.check_template_args(config.chat_template_args)
-    check_first_turns_fit(rows, tokenizer, context_length, config.chat_template_args)
+    check_first_turns_fit(rows, tokenizer, context_length, config.chat_template_args, attached=engine.attached)
     provenance = _provenance(version, dataset, rows, model, draft, tokenizer)
     return Inputs(model, draft, tokenizer, rows, _replayed(config, rows, provenance, tokenizer), provenance)
 

@@ -177,7 +177,7 @@ class TestAttached:
     ) -> None:
         short = simulate("vllm", context_length=64)
         said = refused(*attach(short.url, tmp_path / "run", "--algorithm", "ngram", "--categories", "reasoning"))
-        assert "prompt tokens, but the context holds 64" in said
+        assert "prompt tokens, but the context holds 64; start the server with more, or leave" in said
         assert not (tmp_path / "run").exists()
 
     def test_a_server_that_dies_costs_the_turns_in_flight_and_resume_finishes(
