@@ -1,6 +1,5 @@
-"""The verbs. Everything heavy is imported inside them, so that `--help` answers at once."""
+"""`speed-bench run` measures, `score` computes the scores of a run folder again."""
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from speed_bench.errors import EngineError, RunFolderError, SpeedBenchError
+from speed_bench.cli.group import cli
+from speed_bench.errors import EngineError, RunFolderError
 
 if TYPE_CHECKING:
     from speed_bench.scores import Reconciliation, Scores
@@ -29,12 +29,6 @@ Examples:
       --algorithm eagle3 --draft yuhuili/EAGLE3-LLaMA3.3-Instruct-70B --set engine.tensor_parallel=4
   speed-bench run --url http://gpu-node:8000 --algorithm eagle3 --draft-length 3      a server that runs already
 """
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="speed-bench")
-def cli() -> None:
-    """Measure speculative decoding: exact acceptance, fair timing, results that others can check."""
 
 
 def _config_options(command: F) -> F:
@@ -148,140 +142,6 @@ def score(run_folder: Path) -> None:
     _refuse_other_than_asked(scores, run.config.algorithm)
 
 
-@cli.command(short_help="List what can be measured here, and how to install it.")
-@click.option("--markdown", is_flag=True, help="How each engine spells each algorithm, as a table of the docs.")
-def engines(markdown: bool) -> None:
-    """List the engines: which are installed here, which algorithms each has, how to install them.
-
-    \b
-    Examples:
-      speed-bench engines
-      speed-bench engines --markdown      algorithm by engine, and how each pair was checked
-    """
-    from rich.console import Console
-
-    from speed_bench.report import engines as listing
-    from speed_bench.runner.preparation import installed
-
-    if markdown:
-        click.echo("\n".join(listing.markdown()))
-        return
-    Console().print(listing.table({name: installed(speaks) for name, speaks in listing.dialects().items()}))
-
-
-@cli.command(short_help="Make evaluate.load find the metrics by name, offline, from any directory.")
-@click.option("--check", is_flag=True, help="Show what is installed; exit code 1 if a module is missing or outdated.")
-@click.option("--remove", "removing", is_flag=True, help="Take the modules out of the cache again.")
-@click.option("--force", is_flag=True, help="Replace or remove edited modules too, which are kept otherwise.")
-def install(check: bool, removing: bool, force: bool) -> None:
-    """Put the metric modules where `evaluate` looks up bare names: the cache of the Hugging Face libraries.
-
-    \b
-    Examples:
-      speed-bench install              then: evaluate.load("speed_bench_acceptance")
-      speed-bench install --check      exit code 1 if a module is missing or outdated
-      speed-bench install --remove
-    """
-    import os
-
-    from speed_bench import install as cache
-    from speed_bench.metric_files import metric_modules
-    from speed_bench.report import installed
-
-    if check and (removing or force):
-        raise click.UsageError("--check cannot be given with --remove or --force: it looks, they change")
-    modules, folder = metric_modules(), cache.modules_folder(os.environ)
-    if check:
-        places = [cache.look(module, folder) for module in modules]
-        for line in (*installed.table(places), installed.data_sentence()):
-            click.echo(line)
-        sys.exit(0 if all(place.current for place in places) else 1)
-    changes = (cache.remove if removing else cache.install)(modules, folder, force=force)
-    advice = () if removing else (*installed.usage(modules, folder), installed.data_sentence())
-    for line in (*installed.summary(changes, folder), *advice):
-        click.echo(line)
-    if any(change == "kept" for _, change in changes):
-        sys.exit(1)
-
-
-@cli.group(short_help="Put the metrics on the Hugging Face Hub.")
-def publish() -> None:
-    """Put what others use on the Hugging Face Hub, with the token of HF_TOKEN or of `hf auth login`."""
-
-
-@publish.command(name="metrics", short_help='One Space per metric, so that evaluate.load("ORG/…") works for everyone.')
-@click.option("--repo", "org", required=True, metavar="ORG", help="The organization or user that owns the Spaces.")
-@click.option("--dry-run", is_flag=True, help="List what would go where; needs no token and no network.")
-def publish_metrics(org: str, dry_run: bool) -> None:
-    """Make or update one Space per metric module. A Space that holds the same files is left as it is.
-
-    \b
-    Examples:
-      speed-bench publish metrics --repo my-org --dry-run
-      speed-bench publish metrics --repo my-org
-    """
-    from speed_bench import publish as hub
-    from speed_bench.metric_files import metric_modules
-
-    spaces = hub.spaces(org, metric_modules())
-    if dry_run:
-        for line in hub.listing(spaces):
-            click.echo(line)
-        return
-    for space, change in hub.publish(spaces):
-        click.echo(f"{change:<9}  {space.url}")
-    click.echo(f'use: evaluate.load("{spaces[0].repo_id}")')
-
-
-@cli.command(short_help="How many conversations it takes to tell two drafters apart.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN [OTHER]]")
-@click.option("--sd", type=float, metavar="SD", help="Instead of runs: sd of the paired difference in a category.")
-@click.option(
-    "--difference", "differences", type=float, multiple=True, metavar="D", help="Repeatable. [default: 0.02, 0.05, 0.1]"
-)
-@click.option("--power", default=0.8, show_default=True, metavar="P", help="Probability of finding the difference.")
-@click.option("--confidence", default=0.95, show_default=True, metavar="C", help="Level of the interval.")
-def power(
-    runs: tuple[Path, ...], sd: float | None, differences: tuple[float, ...], power: float, confidence: float
-) -> None:
-    """How many conversations it takes to tell two drafters apart by their acceptance length.
-
-    From two runs of the same prompts: what the paired differences between them spread. From one run: what
-    its own lengths spread, for another drafter whose lengths correlate with them by 0, 0.5 or 0.9.
-
-    \b
-    Examples:
-      speed-bench power runs/eagle3 runs/ngram
-      speed-bench power runs/eagle3 --difference 0.03
-      speed-bench power --sd 0.3 --power 0.9
-    """
-    from rich.console import Console
-
-    from speed_bench.power import Spread, spreads_of
-    from speed_bench.report.power import print_power
-    from speed_bench.runner.journal import read_records
-
-    if (sd is None) == (not runs) or len(runs) > 2:
-        raise click.UsageError("give one run folder, two of the same prompts, or --sd instead of them")
-    for name, value in (("--power", power), ("--confidence", confidence)):
-        if not 0 < value < 1:
-            raise click.UsageError(f"{name} {value:g}: a probability lies between 0 and 1")
-    for name, value in (*(("--difference", each) for each in differences), *([("--sd", sd)] if sd is not None else [])):
-        if not 1e-6 <= value <= 1e6:
-            raise click.UsageError(f"{name} {value:g}: it is a number of tokens per step above 0, from 1e-6 to 1e6")
-    if power <= 1 - confidence:
-        raise click.UsageError(
-            f"--power {power:g} at --confidence {confidence:g}: two equal drafters differ that often"
-        )
-    print_power(
-        [Spread("as given", sd)] if sd is not None else spreads_of([read_records(run) for run in runs]),
-        differences or (0.02, 0.05, 0.1),
-        power=power,
-        confidence_level=confidence,
-        console=Console(),
-    )
-
-
 def _new_folder(name: str) -> Path:
     stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
     taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
@@ -337,28 +197,3 @@ def _refuse_other_than_asked(scores: "Scores", algorithm: str) -> None:
             f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "
             "turns: either the engine ran without it, or the answers are too short for it (raise --max-tokens)"
         )
-
-
-def main() -> None:
-    """Run a verb; an error for the user is one sentence and exit code 2, any other keeps its traceback."""
-    try:
-        cli(standalone_mode=False)
-    except click.exceptions.Abort as aborted:  # what click makes of Ctrl-C
-        _say("stopped", aborted.__cause__)
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except SpeedBenchError as error:
-        _say(f"error: {error}", error)
-        sys.exit(2)
-
-
-def _say(sentence: str, error: BaseException | None) -> None:
-    """What went wrong, then what is kept and how to go on."""
-    for line in (sentence, *getattr(error, "__notes__", ())):
-        click.echo(line, err=True)
-
-
-if __name__ == "__main__":
-    main()

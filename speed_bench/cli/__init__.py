@@ -1,0 +1,32 @@
+"""The verbs, a module each. Everything heavy is imported inside them, so that `--help` answers at once."""
+
+import sys
+
+import click
+
+from speed_bench.cli import engines, install, power, publish, run
+from speed_bench.cli.group import cli
+from speed_bench.errors import SpeedBenchError
+
+__all__ = ["cli", "engines", "install", "main", "power", "publish", "run"]
+
+
+def main() -> None:
+    """Run a verb; an error for the user is one sentence and exit code 2, any other keeps its traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort as aborted:  # what click makes of Ctrl-C
+        _say("stopped", aborted.__cause__)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SpeedBenchError as error:
+        _say(f"error: {error}", error)
+        sys.exit(2)
+
+
+def _say(sentence: str, error: BaseException | None) -> None:
+    """What went wrong, then what is kept and how to go on."""
+    for line in (sentence, *getattr(error, "__notes__", ())):
+        click.echo(line, err=True)
