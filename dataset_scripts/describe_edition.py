@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import orjson
-import tiktoken
 
-from speed_bench.data.manifest import describe_rows
+from speed_bench.data.manifest import describe_config
+from speed_bench.data.o200k import NAME, count
 from speed_bench.data.schema import conversation
 
 FACTS = {
@@ -20,18 +20,16 @@ FACTS = {
     "licence": "CC-BY-4.0",
     "redistributable": True,
     "source": "written for SPEED-Bench",
-    "tokenizer": "o200k_base",
+    "tokenizer": NAME,
 }
 
 
 def main(folder: Path) -> None:
     """Describe every `<config>.jsonl` of the folder."""
-    encoding = tiktoken.get_encoding("o200k_base")
     configs = {}
     for file in sorted(folder.glob("*.jsonl")):
         rows = [conversation(orjson.loads(line), file.name) for line in file.read_bytes().splitlines()]
-        described = describe_rows(rows, lambda text: len(encoding.encode(text, disallowed_special=())))
-        configs[file.stem] = {"num_rows": len(rows), "rows": described}
+        configs[file.stem] = describe_config(rows, count)
     manifest = {**FACTS, "builder": f"dataset_scripts/{Path(__file__).name}", "configs": configs}
     (folder / "manifest.json").write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
 

@@ -1,8 +1,11 @@
 """Small real things that many tests need."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shared_data import RANKS
 
 from speed_bench.config import resolve
 from speed_bench.provenance import DataFacts, ModelFacts, Provenance, TokenizerFacts, hardware
@@ -10,6 +13,23 @@ from speed_bench.runner.journal import RunFile
 from speed_bench.types import SpecCounts, Step, TurnRecord
 
 QUESTION = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ranks() -> Iterator[None]:
+    """o200k_base from the folder beside the checkout; without it, in this process, one of single bytes."""
+    import tiktoken
+
+    from speed_bench.data import o200k
+
+    with pytest.MonkeyPatch.context() as patch:
+        if RANKS.is_dir():
+            patch.setenv("TIKTOKEN_CACHE_DIR", str(RANKS))
+        elif "TIKTOKEN_CACHE_DIR" not in os.environ:
+            bytes_only = {bytes([value]): value for value in range(256)}
+            of_bytes = tiktoken.Encoding("bytes", pat_str=r"\s+|\S+", mergeable_ranks=bytes_only, special_tokens={})
+            patch.setattr(o200k, "encoding", lambda: of_bytes)
+        yield
 
 
 def turn_record(turn: int = 0, *, question: str = QUESTION, seed: int = 0, **changes: object) -> TurnRecord:

@@ -4,11 +4,11 @@ import sys
 
 import click
 
-from speed_bench.cli import engines, install, power, publish, run
+from speed_bench.cli import data, engines, install, power, publish, run
 from speed_bench.cli.group import cli
 from speed_bench.errors import SpeedBenchError
 
-__all__ = ["cli", "engines", "install", "main", "power", "publish", "run"]
+__all__ = ["cli", "data", "engines", "install", "main", "power", "publish", "run"]
 
 
 def main() -> None:

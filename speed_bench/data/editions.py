@@ -1,10 +1,9 @@
-"""Editions: whole sets of prompts, each told apart by the hash of its manifest.
+"""Editions: whole sets of prompts, each told apart by its manifest.
 
-An edition is a folder with `<config>.jsonl` files and a `manifest.json`. `open` ships with
-the package; any other is given by its path.
+An edition is a folder with a `manifest.json` and, of each config, `<config>/*.parquet` or `<config>.jsonl`. `open`
+ships with the package, `random:<tokens>` is made up on the spot; any other is given by its path.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any
 
 import orjson
 
-from speed_bench.data.manifest import verify
+from speed_bench.data.manifest import config_sha256, verify
 from speed_bench.data.schema import conversation
+from speed_bench.data.tables import read_rows
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
 
@@ -30,6 +30,7 @@ class Dataset:
     version: str
     config: str
     manifest_sha256: str
+    """Of what its manifest says of this config: `manifest.config_sha256`."""
     rows: tuple[Conversation, ...]
 
 
@@ -39,24 +40,52 @@ def load(edition: str, config: str) -> Dataset:
     >>> len(load("open", "starter").rows)
     88
     """
+    folder = folder_of(edition)
+    manifest = read_manifest(folder)
+    entries = config_entries(manifest, config, folder)
+    rows = tuple(read_config(folder, config))
+    verify(rows, entries, f"{config} in {folder}")
+    name, version = manifest["edition"], manifest["version"]
+    return Dataset(name, version, config, config_sha256(name, version, config, entries), rows)
+
+
+def folder_of(edition: str) -> Path:
+    """Where an edition is: a bundled name, or a path. Raises ConfigError for one that is not there."""
     folder = BUNDLED.get(edition) or Path(edition)
     if not folder.is_dir():
         raise ConfigError(unknown("edition", edition, BUNDLED) + ", or the path of a folder with a manifest.json")
-    manifest_bytes = _read(folder / "manifest.json")
-    manifest = _json(manifest_bytes, folder / "manifest.json")
-    try:
-        configs = manifest["configs"]
-        if config not in configs:
-            raise ConfigError(unknown("config", config, configs) + f" (edition {manifest['edition']})")
-        file = folder / f"{config}.jsonl"
-        lines = _read(file).splitlines()
-        rows = tuple(conversation(_json(line, file), f"{file.name}:{n}") for n, line in enumerate(lines, 1))
-        verify(rows, configs[config]["rows"], file.name)
-        return Dataset(
-            manifest["edition"], manifest["version"], config, hashlib.sha256(manifest_bytes).hexdigest(), rows
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / 'manifest.json'} is not a manifest: {error!r}") from error
+    return folder
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an edition's folder. Raises DataError if it cannot be read or is none."""
+    path = folder / "manifest.json"
+    manifest = _json(_read(path), path)
+    named = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in ("edition", "version"))
+    if not named or not isinstance(manifest.get("configs"), dict):
+        raise DataError(f"{path} is not a manifest: it lacks edition, version or configs")
+    return manifest
+
+
+def config_entries(manifest: dict[str, Any], config: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """What a manifest says of each row of a config, by question_id, in order."""
+    configs = manifest["configs"]
+    if config not in configs:
+        raise ConfigError(unknown("config", config, configs) + f" (edition {manifest['edition']})")
+    entries = configs[config].get("rows") if isinstance(configs[config], dict) else None
+    if not isinstance(entries, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("turns_sha256"), str) for entry in entries.values()
+    ):
+        raise DataError(f"{folder / 'manifest.json'} is not a manifest: config {config} has no rows with turns_sha256")
+    return entries
+
+
+def read_config(folder: Path, config: str) -> list[Conversation]:
+    """The rows of a config as they are in its files, not verified. Raises DataError for a row that is none."""
+    if files := sorted((folder / config).glob("*.parquet")):
+        return [row for file in files for row in read_rows(file)]
+    file = folder / f"{config}.jsonl"
+    return [conversation(_json(line, file), f"{file.name}:{n}") for n, line in enumerate(_read(file).splitlines(), 1)]
 
 
 def select(

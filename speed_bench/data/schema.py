@@ -24,6 +24,13 @@ CATEGORIES = (
 PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH"
 """What published rows hold where their text may not be redistributed. It is not a prompt."""
 
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("question_id", "category", "source", "src_id"), str),
+    **dict.fromkeys(("sub_category", "difficulty"), str | None),
+    "multiturn": bool,
+}
+_KIND_NAMES = {str: "text", str | None: "text or null", bool: "true or false"}
+
 
 def conversation(row: Any, where: str) -> Conversation:
     """A published row -> Conversation. Raises DataError, which names the row, for anything else."""
@@ -37,6 +44,9 @@ def conversation(row: Any, where: str) -> Conversation:
         raise DataError(f"row {name} of {where} {' and '.join(what)}; its columns must be {', '.join(COLUMNS)}")
     if not isinstance(row["turns"], list):
         raise DataError(f"row {name} of {where}: turns must be a list of strings")
+    for column, kind in _KINDS.items():
+        if not isinstance(row[column], kind):
+            raise DataError(f"row {name} of {where}: {column} must be {_KIND_NAMES[kind]}, it is {row[column]!r:.80}")
     for turn in row["turns"]:
         if isinstance(turn, str) and turn.startswith(PLACEHOLDER):
             raise DataError(

@@ -25,7 +25,7 @@ ROW = {
 
 def edition(folder: Path, *rows: dict, described: list[dict] | None = None) -> str:
     """A folder that is an edition of these rows."""
-    entries = describe_rows([conversation(row, "rows") for row in (described or rows)], len)
+    entries = describe_rows(dict.fromkeys(conversation(row, "rows") for row in (described or rows)), len)
     manifest = {"edition": "mine", "version": "1", "configs": {"starter": {"rows": entries}}}
     (folder / "manifest.json").write_bytes(orjson.dumps(manifest))
     (folder / "starter.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
@@ -94,7 +94,7 @@ def test_a_row_that_cannot_be_used_stops_with_its_name(tmp_path: Path, change: d
 def test_a_text_that_is_not_the_one_described_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the text that its manifest describes"):
         load(edition(tmp_path, {**ROW, "turns": ["Why is the sky blue? "]}, described=[ROW]), "starter")
-    with pytest.raises(DataError, match="lacks 1 row"):
+    with pytest.raises(DataError, match="is missing"):
         load(edition(tmp_path, described=[ROW]), "starter")
     with pytest.raises(DataError, match="stands there twice"):
         load(edition(tmp_path, ROW, ROW), "starter")

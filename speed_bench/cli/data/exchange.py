@@ -1,0 +1,1 @@
+"""`speed-bench data import`, `export` and `verify`."""
