@@ -108,7 +108,7 @@ test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tes
 	@touch $@
 
 test-long: setup  ## kills, fuzzing, full disks: what takes minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu' --timeout 900
+	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu and not curate' --timeout 900
 
 clean:
 	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

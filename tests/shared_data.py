@@ -1,4 +1,4 @@
-"""Real files of the sources, and the ranks of o200k_base, where they are beside the checkout; tests skip what is not."""
+"""Real files of the sources and the ranks of o200k_base, where they are beside the checkout; else tests are skipped."""
 
 from pathlib import Path
 
@@ -8,7 +8,5 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 MIRROR = SHARED / "data"
 RANKS = SHARED / "tiktoken"
 
-needs_mirror = pytest.mark.skipif(
-    not (MIRROR / "MANIFEST.json").exists(), reason="no mirror of the sources in ../shared/data"
-)
-needs_o200k = pytest.mark.skipif(not RANKS.is_dir(), reason="no ranks of o200k_base in ../shared/tiktoken")
+needs_mirror = pytest.mark.skipif(not (MIRROR / "MANIFEST.json").exists(), reason="no mirror of the sources here")
+needs_o200k = pytest.mark.skipif(not RANKS.is_dir(), reason="no ranks of o200k_base here")

@@ -60,11 +60,11 @@ def folder_of(edition: str) -> Path:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an edition's folder. Raises DataError if it cannot be read or is none."""
     path = folder / "manifest.json"
-    manifest = _json(_read(path), path)
+    manifest: Any = _json(_read(path), path)
     named = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in ("edition", "version"))
     if not named or not isinstance(manifest.get("configs"), dict):
         raise DataError(f"{path} is not a manifest: it lacks edition, version or configs")
-    return manifest
+    return dict(manifest)
 
 
 def config_entries(manifest: dict[str, Any], config: str, folder: Path) -> dict[str, dict[str, Any]]:

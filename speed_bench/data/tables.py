@@ -43,9 +43,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     try:
         return list(pq.ParquetFile(path).read().to_pylist())
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} is not a Parquet file that can be read: {' '.join(str(error).split())[:200]}"
-        ) from error
+        said = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} is not a Parquet file that can be read: {said}") from error
 
 
 def schema() -> "pa.Schema":
