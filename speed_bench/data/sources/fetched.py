@@ -1,0 +1,242 @@
+"""Sources whose text the published rows leave out: it has to be fetched from here."""
+
+from typing import Final
+
+from speed_bench.data.sources.pinned import BAMBOO_FILES, HUB, RAW, adaleval, github, hub_files
+from speed_bench.data.sources.source import HubDataset, Source
+
+_BAMBOO = "f230f206148396c12774ef3a632df291d96dc6ab"
+_CNN = "96df5e686bee6baa90b8bee7c28b81fa3fa6223d"
+_HLE = "021a3d71f516a7ac28ceb8d284969902edf1edeb"
+_LIVECODEBENCH = "0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+_CODE_CONTESTS = "802411c3010cb00d1b05bad57ca77365a3c699d6"
+_MTBENCH101 = "61bc4faa9535cf29a6549b3f9df5efbf7cdd5288"
+_OPUS = "805090dc28bf78897da9641cdf08b61287580df9"
+_CHATRAG = "af6c7d420ddddf21f54f8ab3394bbf462aad2577"
+_MMLU_PRO = "30527804ea8854662078e457808040d872ecdf29"
+_ROLEBENCH = "a57ed54f9613921e4a5f1b63601a558cd5acf971"
+_COSER = "7cc80430f92532cda85df45015a4aca8ecc068d0"
+
+_OPUS_LANGUAGES = """
+af am ar as az be bg bn br bs ca cs cy da de el eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu id ig is it ja ka kk
+km kn ko ku ky li lt lv mg mk ml mr ms mt my nb ne nl nn no oc or pa pl ps pt ro ru rw se sh si sk sl sq sr sv ta te tg
+th tk tr tt ug uk ur uz vi wa xh yi zh zu
+"""
+_OPUS_CONFIGS = tuple("-".join(sorted((language, "en"))) for language in _OPUS_LANGUAGES.split())
+"""English and each of the 94 other languages (of 99) that have a test split."""
+
+FETCHED: Final = (
+    Source(
+        id="bamboo",
+        name="BAMBOO",
+        url=f"https://github.com/RUCAIBox/BAMBOO/tree/{_BAMBOO}/datasets",
+        repo="RUCAIBox/BAMBOO",
+        revision=_BAMBOO,
+        licence="MIT",
+        terms="MIT on the repository; the text is transcripts of television shows and of meetings",
+        redistributable=False,
+        feeds=("summarization", "low_entropy", "high_entropy"),
+        fields=("content", "prompt"),
+        src_id="every _<row> in it is a row of the file that `source` names",
+        origin=github("RUCAIBox/BAMBOO", _BAMBOO, BAMBOO_FILES),
+        note="the published rows name no revision; this is the one whose files were checked",
+    ),
+    Source(
+        id="cnn_dailymail",
+        name="CNN/DailyMail 3.0.0",
+        url=f"{HUB}/datasets/abisee/cnn_dailymail/tree/{_CNN}",
+        repo="abisee/cnn_dailymail",
+        revision=_CNN,
+        licence="Apache-2.0 (Hub card)",
+        terms="Apache-2.0 on the collection; the articles belong to CNN and the Daily Mail",
+        redistributable=False,
+        feeds=("summarization",),
+        fields=("id", "article"),
+        src_id="the record's id, a sha1",
+        origin=HubDataset("abisee/cnn_dailymail", _CNN, ("3.0.0",)),
+    ),
+    Source(
+        id="hle",
+        name="Humanity's Last Exam",
+        url=f"{HUB}/datasets/cais/hle/tree/{_HLE}",
+        repo="cais/hle",
+        revision=_HLE,
+        licence="MIT",
+        terms="MIT, but gated: its authors ask that no copy be put where models may be trained on it",
+        redistributable=False,
+        feeds=("humanities", "math", "stem", "mixed"),
+        fields=("id", "question", "image", "rationale", "category", "raw_subject"),
+        src_id="the record's id",
+        origin=HubDataset("cais/hle", _HLE, drop=("image_preview", "rationale_image")),
+        access=f"accept the terms on {HUB}/datasets/cais/hle with your account, then run `hf auth login`",
+    ),
+    Source(
+        id="livecodebench",
+        name="LiveCodeBench lite",
+        url=f"{HUB}/datasets/livecodebench/code_generation_lite/tree/{_LIVECODEBENCH}",
+        repo="livecodebench/code_generation_lite",
+        revision=_LIVECODEBENCH,
+        licence="CC (Hub card)",
+        terms="the statements belong to LeetCode, AtCoder and Codeforces",
+        redistributable=False,
+        feeds=("coding",),
+        fields=("question_id", "question_content", "starter_code", "difficulty"),
+        src_id="question_id",
+        origin=hub_files(
+            "livecodebench/code_generation_lite",
+            _LIVECODEBENCH,
+            ("test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl"),
+            drop=("public_test_cases", "private_test_cases"),
+        ),
+        note="over 4 GB to fetch, nearly all of it test cases, which are not kept",
+    ),
+    Source(
+        id="code_contests",
+        name="CodeContests",
+        url=f"{HUB}/datasets/deepmind/code_contests/tree/{_CODE_CONTESTS}",
+        repo="deepmind/code_contests",
+        revision=_CODE_CONTESTS,
+        licence="CC BY 4.0",
+        terms="CC BY 4.0 on the collection; the statements belong to Codeforces and other contest sites",
+        redistributable=False,
+        feeds=("coding",),
+        fields=("name", "description"),
+        src_id="the problem's name",
+        origin=HubDataset(
+            "deepmind/code_contests",
+            _CODE_CONTESTS,
+            drop=("public_tests", "private_tests", "generated_tests", "solutions", "incorrect_solutions"),
+        ),
+    ),
+    Source(
+        id="mtbench101",
+        name="MT-Bench-101",
+        url=f"{RAW}/mtbench101/mt-bench-101/{_MTBENCH101}/data/subjective/mtbench101.jsonl",
+        repo="mtbench101/mt-bench-101",
+        revision=_MTBENCH101,
+        licence="Apache-2.0",
+        terms="Apache-2.0; dialogues written for the benchmark",
+        redistributable=True,
+        feeds=("reasoning",),
+        fields=("task", "id", "history"),
+        src_id="mtbench_101_<row> of the file",
+        origin=github(
+            "mtbench101/mt-bench-101",
+            _MTBENCH101,
+            {"data/subjective/mtbench101.jsonl": "1a1e433acf7e2ef013b5001b60fd8e48bc3e4202460727e25b2ea8575aae7d80"},
+        ),
+    ),
+    Source(
+        id="opus100",
+        name="OPUS-100",
+        url=f"{HUB}/datasets/Helsinki-NLP/opus-100/tree/{_OPUS}",
+        repo="Helsinki-NLP/opus-100",
+        revision=_OPUS,
+        licence="unknown (Hub card)",
+        terms="sampled from the collections of OPUS, each under terms of its own",
+        redistributable=False,
+        feeds=("multilingual",),
+        fields=("translation",),
+        src_id="opus100_<config>_<row>",
+        origin=HubDataset("Helsinki-NLP/opus-100", _OPUS, _OPUS_CONFIGS),
+    ),
+    Source(
+        id="chatrag_bench",
+        name="ChatRAG-Bench",
+        url=f"{HUB}/datasets/nvidia/ChatRAG-Bench/tree/{_CHATRAG}",
+        repo="nvidia/ChatRAG-Bench",
+        revision=_CHATRAG,
+        licence="of its parts (Hub card)",
+        terms="HybriDial and SQA, each under the terms of its own publisher",
+        redistributable=False,
+        feeds=("rag",),
+        fields=("ctxs", "messages"),
+        src_id="chatrag_bench_<row> of hybridial followed by sqa",
+        origin=HubDataset("nvidia/ChatRAG-Bench", _CHATRAG, ("hybridial", "sqa")),
+    ),
+    Source(
+        id="mmlu_pro",
+        name="MMLU-Pro",
+        url=f"{HUB}/datasets/TIGER-Lab/MMLU-Pro/tree/{_MMLU_PRO}",
+        repo="TIGER-Lab/MMLU-Pro",
+        revision=_MMLU_PRO,
+        licence="MIT (Hub card)",
+        terms="MIT on the collection; questions come from examinations, textbooks and web sites",
+        redistributable=False,
+        feeds=("reasoning", "math", "humanities", "stem", "mixed"),
+        fields=("question_id", "question", "options", "answer", "answer_index", "cot_content", "category"),
+        src_id="mmlu_pro_(<row>, '<category>'): the first of as many rows as there are turns",
+        origin=HubDataset("TIGER-Lab/MMLU-Pro", _MMLU_PRO),
+        note="rows are numbered in the order of the Hub; copies elsewhere are ordered by question_id",
+    ),
+    Source(
+        id="adaleval_stackselect",
+        name="Ada-LEval StackSelect",
+        url="https://github.com/open-compass/Ada-LEval",
+        repo="open-compass/Ada-LEval",
+        revision=None,
+        licence="not stated",
+        terms="Stack Overflow posts under CC BY-SA, each with an author to name",
+        redistributable=False,
+        feeds=("qa", "mixed"),
+        fields=("question_id", "question", "all_answers", "answer"),
+        src_id="question_id",
+        origin=adaleval("stackselect"),
+        folder="adaleval",
+        note="the publisher keeps no versions: the sha256 of what was read stands in for one",
+    ),
+    Source(
+        id="adaleval_textsort",
+        name="Ada-LEval TextSort",
+        url="https://github.com/open-compass/Ada-LEval",
+        repo="open-compass/Ada-LEval",
+        revision=None,
+        licence="not stated",
+        terms="passages of books",
+        redistributable=False,
+        feeds=("low_entropy",),
+        fields=("prompt",),
+        src_id="<anything>_<row>",
+        origin=adaleval("textsort"),
+        folder="adaleval",
+        note="the publisher keeps no versions: the sha256 of what was read stands in for one",
+    ),
+    Source(
+        id="rolebench",
+        name="RoleBench",
+        url=f"{HUB}/datasets/ZenMoore/RoleBench/tree/{_ROLEBENCH}/rolebench-eng",
+        repo="ZenMoore/RoleBench",
+        revision=_ROLEBENCH,
+        licence="Apache-2.0 (Hub card)",
+        terms="Apache-2.0 on the collection; characters and catchphrases are those of films and series",
+        redistributable=False,
+        feeds=("roleplay",),
+        fields=("role", "question"),
+        src_id="rolebench_<config>_<row>, repeated; as many as there are turns are used",
+        origin=hub_files(
+            "ZenMoore/RoleBench",
+            _ROLEBENCH,
+            (
+                "rolebench-eng/instruction-generalization/role_specific/test.jsonl",
+                "rolebench-eng/role-generalization/role_specific/test.jsonl",
+                "profiles-eng/desc.json",
+            ),
+        ),
+        note="profiles-eng/desc.json maps each role to its description",
+    ),
+    Source(
+        id="coser",
+        name="CoSER",
+        url=f"{HUB}/datasets/Neph0s/CoSER/tree/{_COSER}",
+        repo="Neph0s/CoSER",
+        revision=_COSER,
+        licence="not stated",
+        terms="scenes and characters of novels, many of them under copyright",
+        redistributable=False,
+        feeds=("roleplay",),
+        fields=("major_characters", "character_profiles", "scenario", "book", "key_characters", "topic", "plot"),
+        src_id="coser_<row> of the whole test set",
+        origin=hub_files("Neph0s/CoSER", _COSER, ("test/test_set.json",)),
+        note="newer copies have `thought` in key_characters where this one has `motivation`",
+    ),
+)
