@@ -1,6 +1,7 @@
 """What an edition is, to the byte: a hash of every row, its lengths, where it is from, and who made it from what."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
@@ -34,17 +35,40 @@ def describe_config(
     `num_tokens` counts under o200k_base, `source_of` gives the key of the row's source in the manifest's `sources`.
     """
     entries = describe_rows(rows, num_tokens)
-    categories: dict[str, dict[str, int]] = {}
+    members: dict[str, list[Conversation]] = {}
     for row in rows:
-        entry = entries[row.question_id]
         if (source := source_of(row)) is not None:
-            entry["source_id"] = source
-        totals = categories.setdefault(row.category, {"num_rows": 0, "num_turns": 0, "num_tokens_o200k": 0})
-        totals["num_rows"] += 1
-        totals["num_turns"] += len(row.turns)
-        totals["num_tokens_o200k"] += sum(entry["num_tokens_o200k"])
+            entries[row.question_id]["source_id"] = source
+        members.setdefault(row.category, []).append(row)
+    categories = {name: _totals(each, entries) for name, each in members.items()}
     sums = {key: sum(totals[key] for totals in categories.values()) for key in ("num_turns", "num_tokens_o200k")}
     return {"num_rows": len(rows), **sums, "categories": categories, "rows": entries}
+
+
+def _totals(rows: Sequence[Conversation], entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Of a category: counts, the lengths of its rows (all turns of a row together), and how many are of which kind.
+
+    A kind that no row has is left out.
+    """
+    lengths = [sum(entries[row.question_id]["num_tokens_o200k"]) for row in rows]
+    kinds = {
+        "sources": Counter(entries[row.question_id].get("source_id") for row in rows),
+        "sub_categories": Counter(row.sub_category for row in rows),
+        "difficulties": Counter(row.difficulty for row in rows),
+    }
+    return {
+        "num_rows": len(rows),
+        "num_multiturn": sum(row.multiturn for row in rows),
+        "num_turns": sum(len(row.turns) for row in rows),
+        "num_tokens_o200k": sum(lengths),
+        "min_tokens_o200k": min(lengths),
+        "max_tokens_o200k": max(lengths),
+        **{
+            kind: {str(name): count for name, count in sorted(counts.items(), key=lambda each: str(each[0]))}
+            for kind, every in kinds.items()
+            if (counts := {name: count for name, count in every.items() if name is not None})
+        },
+    }
 
 
 def describe_rows(rows: Iterable[Conversation], num_tokens: Callable[[str], int]) -> dict[str, dict[str, Any]]:
