@@ -8,18 +8,14 @@ found. A version whose name is not the sha256 of its code was edited: it is left
 """
 
 import hashlib
-import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import filelock
-
-from speed_bench.errors import CacheError, cause
+from speed_bench.cache_folders import aside, cache, clear, discard, writing
+from speed_bench.errors import CacheError
 from speed_bench.metric_files import MetricModule
 
 Change = Literal["installed", "updated", "unchanged", "removed", "absent", "kept"]
@@ -27,7 +23,6 @@ Change = Literal["installed", "updated", "unchanged", "removed", "absent", "kept
 _NAME_LENGTH: Final = 64
 """`evaluate` takes every entry with a name of this length for a version."""
 _NOT_CODE: Final = {"__init__.py", "__pycache__"}
-_ASIDE: Final = ".part-"
 _LOCK_TIMEOUT_S: Final = 30
 
 
@@ -63,10 +58,7 @@ def modules_folder(env: Mapping[str, str]) -> Path:
     >>> modules_folder({"HF_HOME": "/hf", "HF_MODULES_CACHE": "/m"}).as_posix()
     '/m/evaluate_modules/metrics'
     """
-    xdg_cache = env.get("XDG_CACHE_HOME", "~/.cache")
-    home = env.get("HF_HOME", str(Path(xdg_cache) / "huggingface"))
-    default = os.path.join(os.path.expanduser(home), "modules")  # noqa: PTH111, PTH118 - its very expression
-    return Path(env.get("HF_MODULES_CACHE", default)) / "evaluate_modules" / "metrics"
+    return Path(cache(env, "HF_MODULES_CACHE", "modules")) / "evaluate_modules" / "metrics"
 
 
 def module_folder(module: MetricModule, folder: Path) -> Path:
@@ -93,7 +85,7 @@ def install(modules: Sequence[MetricModule], folder: Path, *, force: bool = Fals
     """
     if all(look(module, folder).current for module in modules):
         return [(module, "unchanged") for module in modules]
-    with _writing(folder):
+    with writing(folder, _LOCK_TIMEOUT_S, _FIX):
         return [(module, _install(look(module, folder), force=force)) for module in modules]
 
 
@@ -101,7 +93,7 @@ def remove(modules: Sequence[MetricModule], folder: Path, *, force: bool = False
     """Undo `install`: every version of every module but edited ones, which are `kept` unless forced."""
     if not any(look(module, folder).folder.exists() for module in modules):
         return [(module, "absent") for module in modules]
-    with _writing(folder):
+    with writing(folder, _LOCK_TIMEOUT_S, _FIX):
         return [(module, _remove(look(module, folder), force=force)) for module in modules]
 
 
@@ -119,25 +111,25 @@ def _install(place: Place, *, force: bool) -> Change:
         (package / "__init__.py").touch()  # as evaluate does
     try:
         if target not in place.versions or target in place.edited + place.unfinished:
-            aside = _aside(place.folder)
-            (aside / "__init__.py").touch()
-            (aside / f"{name}.py").write_bytes(place.module.code)
+            new = aside(place.folder)
+            (new / "__init__.py").touch()
+            (new / f"{name}.py").write_bytes(place.module.code)
             if target in place.versions:
-                _discard(target)
-            aside.rename(target)
+                discard(target, place.folder)
+            new.rename(target)
         for version in place.versions:
             if version != target:
-                _discard(version)
+                discard(version, place.folder)
     finally:
-        _clear(place.folder)
+        clear(place.folder)
     return "updated" if place.versions else "installed"
 
 
 def _remove(place: Place, *, force: bool) -> Change:
     for version in place.versions:
         if force or version not in place.edited:
-            _discard(version)
-    _clear(place.folder)
+            discard(version, place.folder)
+    clear(place.folder)
     if place.edited and not force:
         return "kept"
     if place.folder.exists() and {path.name for path in place.folder.iterdir()} <= _NOT_CODE:
@@ -161,36 +153,3 @@ def _is_ours(version: Path, name: str) -> bool:
     files = {path.name: path for path in version.iterdir() if path.name not in _NOT_CODE}
     code = files.pop(f"{name}.py", None)
     return not files and (code is None or hashlib.sha256(code.read_bytes()).hexdigest() == version.name)
-
-
-def _discard(version: Path) -> None:
-    """Take a version out of sight at once, then remove it."""
-    aside = _aside(version.parent)
-    version.rename(aside / version.name)
-    shutil.rmtree(aside)
-
-
-def _aside(home: Path) -> Path:
-    """A new folder that `evaluate` does not look at."""
-    folder = home / f"{_ASIDE}{uuid.uuid4().hex}"
-    folder.mkdir()
-    return folder
-
-
-def _clear(home: Path) -> None:
-    """Remove what an install that failed or was killed left behind."""
-    for path in home.glob(f"{_ASIDE}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Hold the cache against another install; an error of the system becomes a sentence."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".speed-bench.lock", timeout=_LOCK_TIMEOUT_S):
-            yield
-    except filelock.Timeout as error:
-        raise CacheError(f"{folder} is in use by another speed-bench install; try again when it is done") from error
-    except OSError as error:
-        raise CacheError(f"{folder} cannot be written: {cause(error)}; {_FIX}") from error

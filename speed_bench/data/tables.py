@@ -19,13 +19,18 @@ _ROW_GROUP = 512
 
 def write_rows(rows: Iterable[Conversation], path: Path) -> None:
     """Write rows, in order. The same rows give the same bytes with the same pyarrow."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    pq.write_table(table(rows), path, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def table(rows: Iterable[Conversation]) -> "pa.Table":
+    """The rows, in order, as one table of the eight columns."""
+    import pyarrow as pa
 
     columns = {name: [getattr(row, name) for row in rows] for rows in [list(rows)] for name in COLUMNS}
     columns["turns"] = [list(turns) for turns in columns["turns"]]
-    table = pa.table(columns, schema=schema())
-    pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP)
+    return pa.table(columns, schema=schema())
 
 
 def read_rows(path: Path) -> list[Conversation]:
