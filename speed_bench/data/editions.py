@@ -58,8 +58,8 @@ def folder_of(edition: str) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an edition's folder. Raises DataError if it cannot be read or is none."""
-    path = folder / "manifest.json"
+    """The manifest of an edition's folder, or a file that is one. Raises DataError if it cannot be read or is none."""
+    path = _manifest_path(folder)
     manifest: Any = _json(_read(path), path)
     named = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in ("edition", "version"))
     if not named or not isinstance(manifest.get("configs"), dict):
@@ -76,7 +76,7 @@ def config_entries(manifest: dict[str, Any], config: str, folder: Path) -> dict[
     if not isinstance(entries, dict) or not all(
         isinstance(entry, dict) and isinstance(entry.get("turns_sha256"), str) for entry in entries.values()
     ):
-        raise DataError(f"{folder / 'manifest.json'} is not a manifest: config {config} has no rows with turns_sha256")
+        raise DataError(f"{_manifest_path(folder)} is not a manifest: config {config} has no rows with turns_sha256")
     return entries
 
 
@@ -107,6 +107,10 @@ def select(
     if not kept:
         raise DataError("no prompts are left after --categories and --limit-per-category")
     return tuple(kept)
+
+
+def _manifest_path(folder: Path) -> Path:
+    return folder if folder.is_file() else folder / "manifest.json"
 
 
 def _read(path: Path) -> bytes:

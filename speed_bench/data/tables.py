@@ -5,7 +5,7 @@ They are written without the schema metadata of Hugging Face, whose `List` datas
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from speed_bench.data.schema import COLUMNS, conversation
 from speed_bench.errors import ConfigError, DataError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ROW_GROUP = 512
 
 
-def write_rows(rows: Iterable[Conversation], path: Path) -> None:
+def write_rows(rows: Iterable[Conversation], path: Path | IO[bytes]) -> None:
     """Write rows, in order. The same rows give the same bytes with the same pyarrow."""
     import pyarrow.parquet as pq
 

@@ -1,0 +1,94 @@
+"""The records of a file that somebody gives us: Parquet or JSON lines, told apart by their first bytes."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from speed_bench.data.tables import read_records
+from speed_bench.errors import DataError
+
+MAX_LINE_BYTES: Final = 64 * 2**20
+"""A row of 32,000 tokens has about 0.2 MB: a longer line is no row."""
+_PARQUET: Final = b"PAR1"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A record, and where it stands: `file:line`, or `file, row n` counted from 1."""
+
+    where: str
+    number: int
+    """Its place among the records of its file, from 0."""
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """A file of records, read once."""
+
+    path: Path
+    sha256: str
+    places: tuple[Place, ...]
+    parquet: bool
+
+
+def read_file(path: Path) -> RecordFile:
+    """Read a file. Raises DataError, with the line, for what is neither Parquet nor JSON lines of objects."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; a Parquet file or JSON lines are expected")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    parquet = content.startswith(_PARQUET) or path.suffix == ".parquet"
+    places = _rows(path) if parquet else _lines(path, content)
+    if not places:
+        raise DataError(f"{path} holds no rows")
+    return RecordFile(path, hashlib.sha256(content).hexdigest(), places, parquet)
+
+
+def checked_name(name: str, what: str, advice: str) -> str:
+    """A name that becomes a folder. Raises DataError for one that could lead elsewhere.
+
+    >>> checked_name("../etc", "config", "give --config NAME")
+    Traceback (most recent call last):
+    speed_bench.errors.DataError: '../etc' cannot be the name of a config (letters, digits, ., _, -); give --config NAME
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(f"{name[:80]!r} cannot be the name of a {what} (letters, digits, ., _, -); {advice}")
+    return name
+
+
+def _rows(path: Path) -> tuple[Place, ...]:
+    return tuple(Place(f"{path}, row {number + 1}", number, record) for number, record in enumerate(read_records(path)))
+
+
+def _lines(path: Path, content: bytes) -> tuple[Place, ...]:
+    places: list[Place] = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        if len(line) > MAX_LINE_BYTES:
+            raise DataError(
+                f"{where} has {len(line) / 2**20:.0f} MiB, more than the {MAX_LINE_BYTES // 2**20} of a row"
+            )
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"{where} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{where} is {_kind(record)}; every line of JSON lines is an object, a row")
+        places.append(Place(where, len(places), record))
+    return tuple(places)
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
