@@ -82,13 +82,14 @@ def intact(folder: Path, contents: Contents) -> bool:
         return False
 
 
-def describe(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, str]:
+def describe(manifest: Mapping[str, Any], config: str, manifest_sha256: str) -> dict[str, str]:
     """What `dataset.info` says of a config in words: description, licence, citation."""
-    description = (
-        f"SPEED-Bench, config {dataset.config} of the edition {dataset.edition} {dataset.version}. "
-        f"Manifest sha256: {dataset.manifest_sha256}."
-    )
-    return {"description": description, "license": str(manifest.get("licence", "")), "citation": CITATION}
+    edition = f"{manifest['edition']} {manifest['version']}"
+    return {
+        "description": f"SPEED-Bench, config {config} of the edition {edition}. Manifest sha256: {manifest_sha256}.",
+        "license": str(manifest.get("licence", "")),
+        "citation": CITATION,
+    }
 
 
 def version_of(version: str) -> str:
@@ -111,7 +112,7 @@ def _info(dataset: Dataset, manifest: Mapping[str, Any], arrow: Path, num_bytes:
     version = version_of(dataset.version)
     numbers = dict(zip(("major", "minor", "patch"), map(int, version.split(".")), strict=True))
     return {
-        **describe(dataset, manifest),
+        **describe(manifest, dataset.config, dataset.manifest_sha256),
         "homepage": "",
         "features": features(),
         "builder_name": "speed_bench_dataset",

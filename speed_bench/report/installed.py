@@ -3,13 +3,14 @@
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from speed_bench.data.editions import load
+from speed_bench.data.configs import NUM_ROWS, QUALITATIVE, Chosen
+from speed_bench.data.editions import folder_of, read_manifest
 from speed_bench.install import Change, Place, module_folder
+from speed_bench.install_data import DEFAULT_EDITION
+from speed_bench.install_data import Change as DataChange
+from speed_bench.install_data import Place as DataPlace
 from speed_bench.metric_files import MetricModule
-
-QUALITATIVE_ROWS: Final = 880
 
 
 def table(places: Sequence[Place]) -> list[str]:
@@ -18,8 +19,7 @@ def table(places: Sequence[Place]) -> list[str]:
     for place in places:
         state = "edited" if place.edited else "yes" if place.current else "no"
         rows.append((place.module.name, (place.version or "-")[:12], state, str(place.folder)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = _columns(rows)
     if all(place.current for place in places):
         return lines
     force = " --force" if any(place.edited for place in places) else ""
@@ -45,17 +45,75 @@ def usage(modules: Sequence[MetricModule], folder: Path) -> list[str]:
         "HF_EVALUATE_OFFLINE=1 makes it answer at once; else it asks the Hub first, which takes ~1.6 s without a "
         "network, and minutes if the Hub's address takes connections but never answers",
     ]
-    try:
-        importlib.metadata.version("evaluate")  # an import takes 10 s
-    except importlib.metadata.PackageNotFoundError:
-        lines.append("evaluate is not installed here; pip install evaluate")
+    return [*lines, *_missing("evaluate")]
+
+
+def data_table(places: Sequence[DataPlace], asked: Chosen | None, home: Path) -> list[str]:
+    """Which rows are installed, a line per config; `current?` compares with the edition that was asked for, if any."""
+    if not places:
+        return data_usage(places, home)
+    rows = [("config", "edition", "version", "rows", "current?", "manifest sha256")]
+    for place in places:
+        held = place.versions[0].contents if place.versions else None
+        said = (held.edition, held.version, str(held.num_rows)) if held else ("-", "-", "-")
+        current = place.holds(asked) if asked else place.current
+        state = "yes" if current else "not ours" if place.versions and not held else "no"
+        rows.append((place.config, *said, state, held.manifest_sha256 if held else "-"))
+    lines = [*_columns(rows), f"in {home}"]
+    if any(row[4] != "yes" for row in rows[1:]):
+        force = " --force" if any(place.foreign(asked) for place in places if asked) else ""
+        lines.append(f"speed-bench install --edition {asked.folder if asked else 'PATH'}{force} makes them current")
     return lines
 
 
-def data_sentence() -> str:
-    """Why `load_dataset("speed-bench", "qualitative")` is not installed."""
+def data_summary(changes: Sequence[tuple[str, DataChange]], edition: Chosen | None, home: Path) -> list[str]:
+    """What was done with the rows, a line per config."""
+    lines = []
+    for config, change in changes:
+        now = change in ("installed", "updated", "unchanged") and edition
+        said = f"{edition.name} {edition.version}, manifest {edition.configs[config]}" if now and edition else ""
+        lines.append(f"{change:<9}  {config:<22}  {said}".rstrip())
+        if change == "kept":
+            lines.append(
+                f"  {home / config} holds another edition, or what another program put there; --force gives it up"
+            )
+    return [*lines, f"in {home}"] if changes else []
+
+
+def data_usage(places: Sequence[DataPlace], home: Path) -> list[str]:
+    """How to use the rows that are installed, a sentence per line; or why there are none."""
+    ready = [place.config for place in places if place.current]
+    if not ready:
+        return [_no_data()]
+    where = "from any directory" if home.is_absolute() else "from this directory, since the cache's path is relative"
+    lines = [
+        f"use {where}: " + ", ".join(f'load_dataset("speed-bench", "{config}")' for config in ready),
+        "HF_HUB_OFFLINE=1 makes it answer at once; else it asks the Hub first, which takes ~25 s without a network, "
+        "and minutes if the Hub's address takes connections but never answers",
+    ]
+    return [*lines, *_missing("datasets")]
+
+
+def _no_data() -> str:
+    rows = read_manifest(folder_of(DEFAULT_EDITION))["configs"]
+    if QUALITATIVE in rows:
+        return "; then ".join((*_missing("datasets"), f"speed-bench install puts the edition {DEFAULT_EDITION} there"))
     return (
-        f"data: the edition open has {len(load('open', 'starter').rows)} of the {QUALITATIVE_ROWS} rows that "
-        'load_dataset("speed-bench", "qualitative") needs, so no data is installed; '
-        "a run takes any edition by path: speed-bench run --edition PATH"
+        f"data: the edition {DEFAULT_EDITION} has {max(len(each['rows']) for each in rows.values())} of the "
+        f'{NUM_ROWS[QUALITATIVE]} rows that load_dataset("speed-bench", "{QUALITATIVE}") needs, so no data is '
+        "installed; speed-bench install --edition PATH installs another one, and a run takes any by path"
     )
+
+
+def _missing(package: str) -> list[str]:
+    """What to do if a package is not installed; to look takes no import, which takes seconds."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return [f"{package} is not installed here; pip install {package}"]
+    return []
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
