@@ -67,7 +67,7 @@ def config_name(name: str) -> str:
     'throughput_1k'
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise DataError(f"config {name!r:.80} of the manifest has a name that is no folder's: letters, digits and _ . -")
+        raise DataError(f"config {name!r:.80} of the manifest cannot be a folder: letters, digits, '_', '.' and '-'")
     return name
 
 
