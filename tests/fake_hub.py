@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
@@ -29,6 +29,8 @@ class Repo:
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     """Names of all files that were sent, in order."""
+    gated: bool = False
+    """Whether its terms were not accepted: it says that it is there, and gives nothing."""
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -89,6 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self._read_body()
+        self.query = urlsplit(self.path).query
         self.path = unquote(urlsplit(self.path).path)
         asked = f"{self.command} {self.path}"
         self.hub.requests.append(asked)
@@ -104,20 +107,27 @@ class _Handler(BaseHTTPRequestHandler):
             self._validate(json.loads(body))
         elif asked == "POST /api/repos/create":
             self._create(json.loads(body))
-        elif found := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)(?:/(revision|tree|preupload|commit)/([^/]+))?", self.path):
-            if repo := self._repo(found[1], authorized, found[3] or "main"):
-                self._api(found[1], repo, found[2] or "revision", body)
+        elif found := re.fullmatch(
+            r"/api/(\w+/[^/]+/[^/]+)(?:/(auth-check)|/(revision|tree|paths-info|preupload|commit)/([^/]+)/?(.*))?",
+            self.path,
+        ):
+            if repo := self._repo(found[1], authorized, found[4] or "main", closed=found[2] is not None):
+                self._api(found[1], repo, found[3] or "revision", body, found[5] or "")
         elif found := re.fullmatch(r"/((?:(?:spaces|datasets)/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
             name = found[1] if found[1].count("/") == 2 else f"models/{found[1]}"
-            if repo := self._repo(name, authorized, found[2]):
+            if repo := self._repo(name, authorized, found[2], closed=True):
                 self._file(repo, found[3])
         else:
             self._say(404, {"error": f"the fake has no route for {asked}"})
 
-    def _repo(self, name: str, authorized: bool, revision: str) -> Repo | None:
+    def _repo(self, name: str, authorized: bool, revision: str, closed: bool) -> Repo | None:
+        """The repository, unless the answer was given already; `closed` is what a gated one does not let through."""
         repo = self.hub.repos.get(name)
         if repo is None:  # the real one does not tell strangers what is missing and what is private
             self._say(404 if authorized else 401, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+        elif repo.gated and closed:
+            self._say(403 if authorized else 401, {"error": "Access is restricted"}, {"X-Error-Code": "GatedRepo"})
+            return None
         elif revision not in ("main", repo.sha):
             self._say(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
             return None
@@ -143,13 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             whole = False
         self._say(*((200, {"errors": []}) if whole else (400, {"errors": [{"message": "no metadata"}]})))
 
-    def _api(self, name: str, repo: Repo, action: str, body: bytes) -> None:
-        if action == "tree":
-            entries = [
-                {"type": "file", "path": path, "size": len(data), "oid": git_id(data)}
-                for path, data in sorted(repo.files.items())
-            ]
-            self._say(200, entries)
+    def _api(self, name: str, repo: Repo, action: str, body: bytes, inside: str) -> None:
+        if action in ("tree", "paths-info"):
+            self._list(repo, inside, parse_qs(body.decode()).get("paths") if action == "paths-info" else None)
         elif action == "preupload":
             asked = [file["path"] for file in json.loads(body)["files"]]
             self._say(
@@ -167,6 +173,25 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": path} for path in repo.files]
             self._say(200, {"id": name.partition("/")[2], "sha": repo.sha, "siblings": siblings, "sdk": repo.sdk})
+
+    def _list(self, repo: Repo, folder: str, asked: list[str] | None) -> None:
+        """What a folder holds, or all that is below it, or the paths that are asked for."""
+        start = f"{folder}/" if folder else ""
+        below = {path: data for path, data in sorted(repo.files.items()) if path.startswith(start)}
+        if asked is None and not below:
+            self._say(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+            return
+        entries, folders = [], set()
+        for path, data in below.items():
+            name, deeper, _ = path.removeprefix(start).partition("/")
+            if asked is not None and path not in asked:
+                continue
+            if asked is None and deeper and "recursive=true" not in self.query.lower():
+                folders.add(start + name)
+            else:
+                entries.append({"type": "file", "path": path, "size": len(data), "oid": git_id(data)})
+        entries += [{"type": "directory", "path": path, "oid": git_id(path.encode())} for path in sorted(folders)]
+        self._say(200, entries)
 
     def _file(self, repo: Repo, path: str) -> None:
         if path not in repo.files:

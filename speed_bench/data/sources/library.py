@@ -6,7 +6,7 @@ sha256. Every file is checked against it, read once, and kept parsed.
 
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +47,10 @@ class Library(Protocol):
 
     def facts(self, source: str) -> dict[str, Any]:
         """For the manifest: where the source is from, its revision, and the sha256 of each file that was read."""
+        ...
+
+    def check_access(self, sources: Iterable[str]) -> None:
+        """Raise DataError, before any work starts, if one of these sources (by id) is gated and not open to us here."""
         ...
 
 
@@ -95,6 +99,9 @@ class Mirror:
             },
         }
 
+    def check_access(self, sources: Iterable[str]) -> None:
+        """Nothing: who has a mirror has the files."""
+
     def _content(self, source: str, file: str) -> tuple[Path, bytes]:
         entry = self._entries.get(source, {}).get(file)
         if entry is None:
@@ -112,9 +119,9 @@ class Mirror:
 
 
 def parse_records(path: Path, name: str, content: bytes) -> list[Mapping[str, Any]]:
-    """The records of a published file: Parquet, JSON lines, a JSON list, or a JSON object of objects by key.
+    """The records of a published file: Parquet, JSON lines, a JSON list, or a JSON object of records by key.
 
-    The key of the latter becomes the field `key`. Raises DataError, with the line, for anything else.
+    The key of the latter becomes the field `key`; what is no object itself, the field `value`. Raises DataError, with the line, for anything else.
     """
     if name.endswith(".parquet"):
         return list(read_records(path))
@@ -124,8 +131,8 @@ def parse_records(path: Path, name: str, content: bytes) -> list[Mapping[str, An
     elif name.endswith(".json"):
         whole = _json(content, str(path))
         rows = (
-            [{"key": key, **value} if isinstance(value, dict) else value for key, value in whole.items()]
-            if (isinstance(whole, dict))
+            [{"key": key, **(value if isinstance(value, dict) else {"value": value})} for key, value in whole.items()]
+            if isinstance(whole, dict)
             else whole
         )
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from speed_bench.data.sources.source import File
+from speed_bench.data.sources.source import File, HubFile
 
 HUB: Final = "https://huggingface.co"
 RAW: Final = "https://raw.githubusercontent.com"
@@ -15,8 +15,9 @@ def github(repo: str, revision: str, files: Mapping[str, str | None], folder: st
     return tuple(File(name, f"{RAW}/{repo}/{revision}/{folder}{name}", sha256) for name, sha256 in files.items())
 
 
-def hub_files(repo: str, revision: str, names: tuple[str, ...], drop: tuple[str, ...] = ()) -> tuple[File, ...]:
-    return tuple(File(name, f"{HUB}/datasets/{repo}/resolve/{revision}/{name}", drop=drop) for name in names)
+def hub_files(repo: str, revision: str, names: tuple[str, ...], drop: tuple[str, ...] = ()) -> tuple[HubFile, ...]:
+    """Files of a dataset repository of the Hub at a revision."""
+    return tuple(HubFile(name, repo, revision, drop) for name in names)
 
 
 HUMANEVALPACK_FILES = {

@@ -21,16 +21,26 @@ class HubDataset:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file at an address that names its revision, or that has none."""
+class HubFile:
+    """A file of a dataset repository of the Hub, at a revision."""
 
     name: str
-    """Its name in a library: the upstream path."""
+    """Its path in the repository, and its name in a library."""
+    repo: str
+    revision: str
+    drop: tuple[str, ...] = ()
+    """Fields of its records that no prompt needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file at an address of the web, which names its revision or says that there is none."""
+
+    name: str
+    """Its name in a library."""
     url: str
     sha256: str | None = None
-    """Of the unpacked content, where it is known beforehand."""
-    drop: tuple[str, ...] = ()
-    """Fields that no prompt needs."""
+    """Where it is known beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Source:
     """What prompts are made of, by the published names."""
     src_id: str
     """How `src_id` names a record."""
-    origin: HubDataset | tuple[File, ...]
+    origin: HubDataset | tuple[File | HubFile, ...]
     """Where the records are; no files where no revision is known."""
     access: str | None = None
     """How to get access, for a gated source."""
