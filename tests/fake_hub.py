@@ -1,8 +1,9 @@
 """A small Hugging Face Hub on a loopback port, for the calls that huggingface_hub 1.x and 2.x and evaluate make.
 
 It keeps repositories in memory and speaks the routes to make one, to read one (info, tree, resolve) and to commit to
-one. It proves that our calls are whole and in order. It does not prove what the real server accepts: that one checks
-cards, sizes, names, rights and subscriptions in ways of its own.
+one; Parquet goes by the storage for large files, as at the real one. It proves that our calls are whole and in order.
+It does not prove what the real server accepts: that one checks cards, sizes, names, rights and subscriptions in ways of
+its own.
 """
 
 import base64
@@ -29,6 +30,7 @@ class Repo:
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     """Names of all files that were sent, in order."""
+    private: bool = False
     gated: bool = False
     """Whether its terms were not accepted: it says that it is there, and gives nothing."""
 
@@ -49,6 +51,8 @@ class FakeHub:
         self.refuse: dict[str, int] = {}
         """Status to answer requests with whose "METHOD /path" begins so, such as {"POST /api/repos/create": 403}."""
         self.requests: list[str] = []
+        self.large_files: dict[str, bytes] = {}
+        """By sha256, what was sent to the large file storage."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -86,6 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -113,6 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             if repo := self._repo(found[1], authorized, found[4] or "main", closed=found[2] is not None):
                 self._api(found[1], repo, found[3] or "revision", body, found[5] or "")
+        elif self.path.endswith(".git/info/lfs/objects/batch"):
+            objects = [self._upload(each) for each in json.loads(body)["objects"]]
+            self._say(200, {"transfer": "basic", "objects": objects})
+        elif found := re.fullmatch(r"PUT /large-files/(\w+)", asked):
+            assert hashlib.sha256(body).hexdigest() == found[1]
+            self.hub.large_files[found[1]] = body
+            self._say(200, {})
         elif found := re.fullmatch(r"/((?:(?:spaces|datasets)/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
             name = found[1] if found[1].count("/") == 2 else f"models/{found[1]}"
             if repo := self._repo(name, authorized, found[2], closed=True):
@@ -141,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(409, {"error": "You already created this repo", "url": f"{self.hub.url}/{name}"})
         else:
             self.hub.repos[name] = Repo(
-                asked.get("sdk"), [("initial commit", {".gitattributes": b"*.bin lfs\n", "README.md": b"# new\n"})]
+                asked.get("sdk"),
+                [("initial commit", {".gitattributes": b"*.bin lfs\n", "README.md": b"# new\n"})],
+                private=asked.get("private") or asked.get("visibility") == "private",
             )
             self._say(200, {"url": f"{self.hub.url}/{name}", "name": name.partition("/")[2]})
 
@@ -158,21 +174,32 @@ class _Handler(BaseHTTPRequestHandler):
             self._list(repo, inside, parse_qs(body.decode()).get("paths") if action == "paths-info" else None)
         elif action == "preupload":
             asked = [file["path"] for file in json.loads(body)["files"]]
+            modes = [(path, "lfs" if is_large(path) else "regular") for path in asked]
             self._say(
-                200, {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in asked]}
+                200, {"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes]}
             )
         elif action == "commit":
             header, *operations = [json.loads(line) for line in body.splitlines()]
+            if header["value"].get("parentCommit", repo.sha) != repo.sha:
+                self._say(412, {"error": "A commit has happened since"})
+                return
             files = dict(repo.files)
             for operation in operations:
-                assert operation["key"] == "file", f"the fake cannot commit a {operation['key']}"
-                repo.sent.append(operation["value"]["path"])
-                files[operation["value"]["path"]] = base64.b64decode(operation["value"]["content"])
+                path, value = operation["value"]["path"], operation["value"]
+                if operation["key"] == "deletedFile":
+                    del files[path]
+                    continue
+                large = operation["key"] == "lfsFile"
+                assert operation["key"] in ("file", "lfsFile"), f"the fake cannot commit a {operation['key']}"
+                assert large == is_large(path), f"{path} did not come by the storage that was asked for"
+                repo.sent.append(path)
+                files[path] = self.hub.large_files[value["oid"]] if large else base64.b64decode(value["content"])
             repo.commits.append((header["value"]["summary"], files))
             self._say(200, {"success": True, "commitOid": repo.sha, "commitUrl": f"{self.hub.url}/{name}/commit/1"})
         else:
             siblings = [{"rfilename": path} for path in repo.files]
-            self._say(200, {"id": name.partition("/")[2], "sha": repo.sha, "siblings": siblings, "sdk": repo.sdk})
+            facts = {"id": name.partition("/")[2], "sha": repo.sha, "private": repo.private, "sdk": repo.sdk}
+            self._say(200, {**facts, "siblings": siblings})
 
     def _list(self, repo: Repo, folder: str, asked: list[str] | None) -> None:
         """What a folder holds, or all that is below it, or the paths that are asked for."""
@@ -190,15 +217,27 @@ class _Handler(BaseHTTPRequestHandler):
                 folders.add(start + name)
             else:
                 entries.append({"type": "file", "path": path, "size": len(data), "oid": git_id(data)})
+                if is_large(path):
+                    sha256 = hashlib.sha256(data).hexdigest()
+                    entries[-1] |= {
+                        "oid": git_id(b"pointer " + sha256.encode()),
+                        "lfs": {"oid": sha256, "size": len(data), "pointerSize": 134},
+                    }
         entries += [{"type": "directory", "path": path, "oid": git_id(path.encode())} for path in sorted(folders)]
         self._say(200, entries)
+
+    def _upload(self, asked: dict) -> dict:
+        """Where a large file is to be sent, unless it is there already."""
+        href = f"{self.hub.url}/large-files/{asked['oid']}"
+        return asked if asked["oid"] in self.hub.large_files else {**asked, "actions": {"upload": {"href": href}}}
 
     def _file(self, repo: Repo, path: str) -> None:
         if path not in repo.files:
             self._say(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
             return
         data = repo.files[path]
-        self._send(200, data, {"ETag": f'"{git_id(data)}"', "X-Repo-Commit": repo.sha})
+        etag = hashlib.sha256(data).hexdigest() if is_large(path) else git_id(data)
+        self._send(200, data, {"ETag": f'"{etag}"', "X-Repo-Commit": repo.sha})
 
     def _say(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
         self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
@@ -220,6 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
         return body
+
+
+def is_large(path: str) -> bool:
+    """Whether the real Hub keeps a file outside git: by its name here, there by size and content, too."""
+    return path.endswith(".parquet")
 
 
 def git_id(data: bytes) -> str:
