@@ -79,6 +79,7 @@ def _filled(template: str, manifest: Mapping[str, Any], repo_id: str | None) -> 
         "version": manifest["version"],
         "kind": str(manifest["edition"]).partition(":")[0],
         "licence": manifest.get("licence"),
+        "licence_url": _licence_url(manifest.get("licence")),
         "redistributable": manifest.get("redistributable") is True,
         "origin": manifest.get("source"),
         "tokenizer": manifest.get("tokenizer"),
@@ -136,6 +137,12 @@ def _licence(licence: Any) -> dict[str, str]:
     if name in HUB_LICENCES.split():
         return {"license": name}
     return {"license": "other", "license_name": name[:64] or "unknown", "license_link": "LICENSE.md"}
+
+
+def _licence_url(licence: Any) -> str | None:
+    """Where the words of a licence are, for those that the Hub knows."""
+    name = plain(licence)
+    return f"https://spdx.org/licenses/{name}.html" if name.lower() in HUB_LICENCES.split() else None
 
 
 def _config(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
