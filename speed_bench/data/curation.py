@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from speed_bench.data import selection
-from speed_bench.data.candidates import pools
+from speed_bench.data.candidates import distinct, pools
 from speed_bench.data.configs import ROWS_PER_CATEGORY
 from speed_bench.data.embedding import embed
-from speed_bench.data.near_duplicates import without_duplicates
 from speed_bench.data.o200k import count
 from speed_bench.data.quotas import Quotas, quotas
-from speed_bench.data.schema import CATEGORIES
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Library
 from speed_bench.errors import DataError
@@ -93,8 +91,8 @@ def curate(
 
     progress("candidates", 0, 1)
     found = pools(library)
-    kept, dropped = without_duplicates([row for category in CATEGORIES for row in found.rows[category]])
-    pool = {category: [row for row in kept if row.category == category] for category in CATEGORIES}
+    kept, _ = distinct(found)
+    pool = {category: list(rows) for category, rows in kept.rows.items()}
     progress("candidates", 1, 1)
     for category, rows in pool.items():
         if len(rows) < ROWS_PER_CATEGORY:
@@ -112,7 +110,7 @@ def curate(
         progress("selection", number, len(limited))
         about = {
             "candidates": len(found.rows[category]),
-            "duplicates": sum(each.dropped.category == category for each in dropped),
+            "duplicates": len(found.of[category]) - len(kept.of[category]),
             "older_benchmark": _similarity([vector_of[row.question_id] for row in older[category]]),
         }
         vectors = np.stack([vector_of[row.question_id] for row in rows])
