@@ -38,6 +38,7 @@ FETCHED: Final = (
         feeds=("summarization", "low_entropy", "high_entropy"),
         fields=("content", "prompt"),
         src_id="every _<row> in it is a row of the file that `source` names",
+        turns="the `content` of the rows named, joined, in a request to write on; cut or padded to the bucket",
         origin=github("RUCAIBox/BAMBOO", _BAMBOO, BAMBOO_FILES),
         note="the published rows name no revision; this is the one whose files were checked",
     ),
@@ -53,6 +54,7 @@ FETCHED: Final = (
         feeds=("summarization",),
         fields=("id", "article"),
         src_id="the record's id, a sha1",
+        turns="`article` in the row's template",
         origin=HubDataset("abisee/cnn_dailymail", _CNN, ("3.0.0",)),
     ),
     Source(
@@ -67,6 +69,7 @@ FETCHED: Final = (
         feeds=("humanities", "math", "stem", "mixed"),
         fields=("id", "question", "image", "rationale", "category", "raw_subject"),
         src_id="the record's id",
+        turns="`question`; `mixed`: after others of the same `category` with their `rationale`",
         origin=HubDataset("cais/hle", _HLE, drop=("image_preview", "rationale_image")),
         access=f"accept the terms on {HUB}/datasets/cais/hle with your account, then run `hf auth login`",
     ),
@@ -82,6 +85,7 @@ FETCHED: Final = (
         feeds=("coding",),
         fields=("question_id", "question_content", "starter_code", "difficulty"),
         src_id="question_id",
+        turns="`question_content` and `starter_code` in the row's template",
         origin=hub_files(
             "livecodebench/code_generation_lite",
             _LIVECODEBENCH,
@@ -102,6 +106,7 @@ FETCHED: Final = (
         feeds=("coding",),
         fields=("name", "description"),
         src_id="the problem's name",
+        turns="`description` in the row's template",
         origin=HubDataset(
             "deepmind/code_contests",
             _CODE_CONTESTS,
@@ -120,6 +125,7 @@ FETCHED: Final = (
         feeds=("reasoning",),
         fields=("task", "id", "history"),
         src_id="mtbench_101_<row> of the file",
+        turns="`history[].user`, a turn each",
         origin=github(
             "mtbench101/mt-bench-101",
             _MTBENCH101,
@@ -138,6 +144,7 @@ FETCHED: Final = (
         feeds=("multilingual",),
         fields=("translation",),
         src_id="opus100_<config>_<row>",
+        turns="`translation` in the row's template",
         origin=HubDataset("Helsinki-NLP/opus-100", _OPUS, _OPUS_CONFIGS),
     ),
     Source(
@@ -152,6 +159,7 @@ FETCHED: Final = (
         feeds=("rag",),
         fields=("ctxs", "messages"),
         src_id="chatrag_bench_<row> of hybridial followed by sqa",
+        turns="`ctxs[].text` before the first of the user's `messages`; the further ones are turns of their own",
         origin=HubDataset("nvidia/ChatRAG-Bench", _CHATRAG, ("hybridial", "sqa")),
     ),
     Source(
@@ -166,6 +174,7 @@ FETCHED: Final = (
         feeds=("reasoning", "math", "humanities", "stem", "mixed"),
         fields=("question_id", "question", "options", "answer", "answer_index", "cot_content", "category"),
         src_id="mmlu_pro_(<row>, '<category>'): the first of as many rows as there are turns",
+        turns="`question` and `options` of a row per turn; `mixed`: several of one `category`, up to the bucket",
         origin=HubDataset("TIGER-Lab/MMLU-Pro", _MMLU_PRO),
         note="rows are numbered in the order of the Hub; copies elsewhere are ordered by question_id",
     ),
@@ -181,6 +190,7 @@ FETCHED: Final = (
         feeds=("qa", "mixed"),
         fields=("question_id", "question", "all_answers", "answer"),
         src_id="question_id",
+        turns="`question` and as many of `all_answers` as the bucket holds, the right one among them",
         origin=adaleval("stackselect"),
         folder="adaleval",
         note="the publisher keeps no versions: the sha256 of what was read stands in for one",
@@ -197,6 +207,7 @@ FETCHED: Final = (
         feeds=("low_entropy",),
         fields=("prompt",),
         src_id="<anything>_<row>",
+        turns="`prompt` with its instructions replaced; cut or padded to the bucket",
         origin=adaleval("textsort"),
         folder="adaleval",
         note="the publisher keeps no versions: the sha256 of what was read stands in for one",
@@ -213,6 +224,7 @@ FETCHED: Final = (
         feeds=("roleplay",),
         fields=("role", "question"),
         src_id="rolebench_<config>_<row>, repeated; as many as there are turns are used",
+        turns="`role` and its description before the first `question`; a row per turn",
         origin=hub_files(
             "ZenMoore/RoleBench",
             _ROLEBENCH,
@@ -236,6 +248,7 @@ FETCHED: Final = (
         feeds=("roleplay",),
         fields=("major_characters", "character_profiles", "scenario", "book", "key_characters", "topic", "plot"),
         src_id="coser_<row> of the whole test set",
+        turns="one of `major_characters`, its profile and motivation, the `scenario` and who else is in it",
         origin=hub_files("Neph0s/CoSER", _COSER, ("test/test_set.json",)),
         note="newer copies have `thought` in key_characters where this one has `motivation`",
     ),

@@ -22,6 +22,7 @@ FURTHER: Final = (
         feeds=("coding", "humanities", "math", "rag", "reasoning", "roleplay", "stem", "writing"),
         fields=("question_id", "category", "turns"),
         src_id="mt_bench_<question_id>",
+        turns="`turns`",
         origin=github(
             "lm-sys/FastChat",
             _FASTCHAT,
@@ -42,6 +43,7 @@ FURTHER: Final = (
         feeds=("math",),
         fields=("question",),
         src_id="gsm8k_<row> of the test set",
+        turns="`question`",
         origin=github(
             "openai/grade-school-math",
             _GSM8K,
@@ -62,6 +64,7 @@ FURTHER: Final = (
         feeds=("rag", "qa", "summarization"),
         fields=("id", "input", "passages"),
         src_id="clapnq_<id>",
+        turns="`passages` before `input`; for qa `input` alone, for summarization `passages` alone",
         origin=github(
             "primeqa/clapnq",
             _CLAPNQ,

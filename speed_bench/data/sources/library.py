@@ -63,6 +63,17 @@ class Mirror:
         self._records: dict[tuple[str, str], tuple[Record, ...]] = {}
         self._read: dict[str, dict[str, str]] = {}
 
+    def folders(self) -> tuple[str, ...]:
+        """Folders of the sources of which the mirror has something."""
+        return tuple(self._entries)
+
+    def check(self) -> int:
+        """Read every file that is listed; how many there are. Raises DataError for one that is not what is listed."""
+        listed = [(source, file) for source, files in self._entries.items() for file in files]
+        for source, file in listed:
+            self._content(source, file)
+        return len(listed)
+
     def files(self, source: str) -> tuple[str, ...]:
         """Upstream paths of what the mirror has of a source, in the order of its MANIFEST.json."""
         return tuple(self._entries.get(source, ()))
@@ -121,7 +132,8 @@ class Mirror:
 def parse_records(path: Path, name: str, content: bytes) -> list[Mapping[str, Any]]:
     """The records of a published file: Parquet, JSON lines, a JSON list, or a JSON object of records by key.
 
-    The key of the latter becomes the field `key`; what is no object itself, the field `value`. Raises DataError, with the line, for anything else.
+    The key of the latter becomes the field `key`; what is no object itself, the field `value`. Raises DataError, with
+    the line, for anything else.
     """
     if name.endswith(".parquet"):
         return list(read_records(path))

@@ -64,6 +64,8 @@ class Source:
     """What prompts are made of, by the published names."""
     src_id: str
     """How `src_id` names a record."""
+    turns: str
+    """How a record becomes turns, in words."""
     origin: HubDataset | tuple[File | HubFile, ...]
     """Where the records are; no files where no revision is known."""
     access: str | None = None
