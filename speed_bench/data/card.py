@@ -4,6 +4,7 @@ The words are in the templates of `cards/`, the YAML is made here. What a manife
 reaches the page as one printable line without meaning in Markdown, and it is never read as a template.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -269,6 +270,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
+@functools.cache
 def _environment() -> "jinja2.Environment":
     import jinja2
 
