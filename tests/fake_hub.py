@@ -50,6 +50,8 @@ class FakeHub:
         self.repos: dict[str, Repo] = {}
         self.refuse: dict[str, int] = {}
         """Status to answer requests with whose "METHOD /path" begins so, such as {"POST /api/repos/create": 403}."""
+        self.cut: dict[str, int] = {}
+        """Files, by name, of which every answer breaks off after so many bytes."""
         self.requests: list[str] = []
         self.large_files: dict[str, bytes] = {}
         """By sha256, what was sent to the large file storage."""
@@ -237,18 +239,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data = repo.files[path]
         etag = hashlib.sha256(data).hexdigest() if is_large(path) else git_id(data)
-        self._send(200, data, {"ETag": f'"{etag}"', "X-Repo-Commit": repo.sha})
+        self._send(200, data, {"ETag": f'"{etag}"', "X-Repo-Commit": repo.sha}, self.hub.cut.get(path))
 
     def _say(self, status: int, value: object, headers: dict[str, str] | None = None) -> None:
         self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def _send(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:cut])
+            self.close_connection = self.close_connection or cut is not None
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

@@ -154,5 +154,16 @@ def _reason(error: Exception) -> str:
         return "the Hub does not have that file at this revision"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, and it was not fetched before"
-    said = " ".join(str(error).split())[:300].rstrip(". ") or type(error).__name__
-    return f"the Hub answered {status}" if status else f"{said}; is the Hub within reach?"
+    if status:
+        return f"the Hub answered {status}"
+    causes: list[BaseException] = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    said = " ".join(str(causes[-1]).split())[:300].rstrip(". ") or type(causes[-1]).__name__
+    network = any(isinstance(each, ConnectionError | TimeoutError) or _of_http(each) for each in causes)
+    return f"{said}; is the Hub within reach?" if network else said
+
+
+def _of_http(error: BaseException) -> bool:
+    """Whether the HTTP client of huggingface_hub raised it; which one that is depends on the version."""
+    return any(kind.__module__.partition(".")[0].startswith("http") for kind in type(error).__mro__)
