@@ -45,7 +45,7 @@ def read(path: Path, *, config: str | None = None, shape: str | None = None, cat
     losses = Losses()
     defaults = Defaults(category or Defaults().category, path.name)
     rows = rows_of(file, found, defaults, losses)
-    name = checked_name(config or _config_of(file, found), "config", "give --config NAME")
+    name = checked_name(config or _config_of(file, found), "a config", "give --config NAME")
     require_whole(name, len(rows), str(path))
     about: dict[str, Any] = {"format": found.name, "file": {"name": path.name, "sha256": file.sha256}}
     if losses.columns:
@@ -79,7 +79,7 @@ def facts_of(
     if len({each.config for each in imported}) < len(imported):
         raise ConfigError("two of the files are the same config; import them one by one, with --config NAME")
     builder = next(iter(builders), None)
-    name = checked_name(edition or ("official" if builder else "imported"), "edition", "give --edition NAME")
+    name = checked_name(edition or ("official" if builder else "imported"), "an edition", "give --edition NAME")
     if name in BUNDLED:
         raise ConfigError(f"the edition '{name}' comes with speed-bench; give yours another name with --edition")
     made_by = {"program": "speed-bench data import", "version": installed("speed-bench")}

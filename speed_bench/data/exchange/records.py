@@ -56,12 +56,12 @@ def read_file(path: Path) -> RecordFile:
 def checked_name(name: str, what: str, advice: str) -> str:
     """A name that becomes a folder. Raises DataError for one that could lead elsewhere.
 
-    >>> checked_name("../etc", "config", "give --config NAME")
+    >>> checked_name("../etc", "a config", "give --config NAME")
     Traceback (most recent call last):
     speed_bench.errors.DataError: '../etc' cannot be the name of a config (letters, digits, ., _, -); give --config NAME
     """
     if not _NAME.fullmatch(name):
-        raise DataError(f"{name[:80]!r} cannot be the name of a {what} (letters, digits, ., _, -); {advice}")
+        raise DataError(f"{name[:80]!r} cannot be the name of {what} (letters, digits, ., _, -); {advice}")
     return name
 
 

@@ -1,0 +1,172 @@
+"""What users already have becomes an edition."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from hard_rows import MIXED, row
+from shared_data import MIRROR, needs_mirror
+
+from speed_bench.data.editions import load
+from speed_bench.data.exchange import imports
+from speed_bench.data.exchange.exports import export, target
+from speed_bench.data.exchange.imports import facts_of, files_in, read, write
+from speed_bench.data.tables import write_rows
+from speed_bench.errors import ConfigError, DataError
+
+QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Describe a lighthouse.", "Now in one line."]},
+    {"question_id": 160, "category": "math", "turns": ["What is 7 × 8?"], "reference": ["56"]},
+]
+
+
+def lines(path: Path, *records: object) -> Path:
+    """A file of JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
+    return path
+
+
+def as_edition(folder: Path, *files: Path, **facts: object) -> dict:
+    """The manifest of an edition made of files."""
+    found = [read(path) for path in files]
+    return write(folder, facts_of(found, **facts), found, force=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "nemo-skills"])
+def test_what_is_exported_comes_back_as_the_same_rows(tmp_path: Path, form: str) -> None:
+    to = target(form)
+    path = tmp_path / f"mine{to.suffixes[0]}"
+    export(MIXED, "mine", to, path, turns=None, force=False)
+    as_edition(tmp_path / "edition", path, edition="mine")
+    dataset = load(str(tmp_path / "edition"), "mine")
+    assert dataset.rows == MIXED
+    assert dataset.edition == "mine"
+
+
+def test_the_output_of_model_optimizer_is_told_by_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "require_whole", lambda *_: None)
+    path = tmp_path / "speed" / "qualitative" / "test.parquet"
+    path.parent.mkdir(parents=True)
+    write_rows(MIXED, path)
+    manifest = as_edition(tmp_path / "edition", *files_in([tmp_path / "speed"]))
+    assert (manifest["edition"], manifest["version"]) == ("official", "model-optimizer")
+    assert manifest["builder"]["followed"] == "NVIDIA Model-Optimizer"
+    assert (manifest["licence"], manifest["redistributable"]) == ("unknown", False)
+    about = manifest["configs"]["qualitative"]["about"]
+    assert about["format"] == "model-optimizer"
+    assert len(about["file"]["sha256"]) == 64
+    assert load(str(tmp_path / "edition"), "qualitative").rows == MIXED
+
+
+def test_the_two_official_builders_cannot_be_one_edition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "require_whole", lambda *_: None)
+    export(MIXED, "x", target("nemo-skills"), tmp_path / "throughput_1k.jsonl", turns=None, force=False)
+    (tmp_path / "qualitative").mkdir()
+    write_rows(MIXED, tmp_path / "qualitative" / "test.parquet")
+    with pytest.raises(ConfigError, match="model-optimizer and nemo-skills give different bytes"):
+        as_edition(tmp_path / "edition", *files_in([tmp_path]))
+
+
+def test_a_published_name_needs_all_its_rows(tmp_path: Path) -> None:
+    export(MIXED, "x", target("nemo-skills"), tmp_path / "qualitative.jsonl", turns=None, force=False)
+    with pytest.raises(DataError, match="has 10 rows of qualitative, which is never fewer than 880"):
+        read(tmp_path / "qualitative.jsonl")
+    assert read(tmp_path / "qualitative.jsonl", config="some").config == "some"
+
+
+def test_multiturn_follows_the_turns_where_an_official_builder_left_it_as_published(tmp_path: Path) -> None:
+    record = {**{name: getattr(MIXED[8], name) for name in MIXED[8].__dataclass_fields__}, "multiturn": False}
+    messages = [{"role": "user", "content": turn} for turn in record.pop("turns")]
+    found = read(lines(tmp_path / "some.jsonl", {**record, "messages": messages}))
+    assert found.rows[0].multiturn
+    assert found.about["multiturn_mended"] == 1
+
+
+def test_questions_of_spec_bench_and_mt_bench_keep_their_categories(tmp_path: Path) -> None:
+    mt_bench = read(lines(tmp_path / "a" / "question.jsonl", *QUESTIONS))
+    more = {"question_id": 161, "category": "translation", "turns": ["Translate: Guten Tag."]}
+    spec_bench = read(lines(tmp_path / "b" / "question.jsonl", *QUESTIONS, more))
+    assert (mt_bench.config, spec_bench.config) == ("mt_bench", "spec_bench")
+    assert [each.category for each in spec_bench.rows] == ["writing", "math", "translation"]
+    assert [each.src_id for each in spec_bench.rows] == ["81", "160", "161"]
+    assert [each.source for each in mt_bench.rows] == ["MT-Bench"] * 2
+    assert mt_bench.about["columns_left_out"] == {"reference": 1}
+    assert mt_bench.rows[0].question_id != spec_bench.rows[0].question_id
+
+
+def test_an_id_is_kept_if_it_is_one_and_else_the_same_in_every_import(tmp_path: Path) -> None:
+    kept = "0123456789abcdef" * 2
+    path = lines(tmp_path / "chats.jsonl", {"id": kept, "turns": ["a"]}, {"id": "q7", "turns": ["b"]}, {"turns": ["c"]})
+    first, second = read(path), read(path)
+    assert first.rows == second.rows
+    assert first.rows[0].question_id == kept
+    assert [each.src_id for each in first.rows] == [kept, "q7", "row_2"]
+    assert first.rows[1].question_id == "dbc680374df5b3134090bbc02f9e219d"
+
+
+def test_of_messages_the_users_are_turns_and_the_answers_are_counted(tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "Why is the sea salty?"},
+        {"role": "assistant", "content": "Rivers carry salts."},
+        {"role": "user", "content": "And lakes?"},
+    ]
+    found = read(lines(tmp_path / "chats.jsonl", {"messages": messages, "model": "m"}), category="sea")
+    assert found.rows[0].turns == ("Why is the sea salty?", "And lakes?")
+    assert (found.rows[0].category, found.rows[0].source, found.config) == ("sea", "chats.jsonl", "chats")
+    assert found.about["answers_left_out"] == 1
+    assert found.about["columns_left_out"] == {"model": 1}
+
+
+def test_a_byte_order_mark_blank_lines_and_windows_line_ends_are_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"turns": ["a"]}\r\n\r\n{"turns": ["b"]}\r\n')
+    assert [each.turns for each in read(path).rows] == [("a",), ("b",)]
+
+
+def test_a_licence_is_what_is_given_and_passing_on_needs_one(tmp_path: Path) -> None:
+    path = lines(tmp_path / "chats.jsonl", {"turns": ["a"]})
+    with pytest.raises(ConfigError, match="--redistributable needs --licence"):
+        as_edition(tmp_path / "edition", path, redistributable=True)
+    manifest = as_edition(tmp_path / "edition", path, licence="CC0-1.0", redistributable=True)
+    assert (manifest["licence"], manifest["redistributable"]) == ("CC0-1.0", True)
+
+
+def test_nothing_that_is_there_is_replaced_unasked(tmp_path: Path) -> None:
+    path = lines(tmp_path / "chats.jsonl", {"turns": ["a"]})
+    as_edition(tmp_path / "edition", path)
+    with pytest.raises(ConfigError, match="--force"):
+        as_edition(tmp_path / "edition", path)
+    other = lines(tmp_path / "more.jsonl", {"turns": ["b"]})
+    with pytest.raises(DataError, match="holds the edition imported 1, not imported 2"):
+        as_edition(tmp_path / "edition", other, version="2")
+
+
+def test_the_bundled_edition_has_its_name_for_itself(tmp_path: Path) -> None:
+    path = lines(tmp_path / "chats.jsonl", {"turns": ["a"]})
+    with pytest.raises(ConfigError, match="the edition 'open' comes with speed-bench"):
+        as_edition(tmp_path / "edition", path, edition="open")
+
+
+def test_rows_of_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
+    paths = [lines(tmp_path / folder / "chats.jsonl", {"turns": ["a"]}) for folder in "ab"]
+    with pytest.raises(ConfigError, match="two of the files are the same config"):
+        as_edition(tmp_path / "edition", *paths)
+
+
+@needs_mirror
+def test_the_real_question_files_are_known_and_whole() -> None:
+    spec_bench = read(MIRROR / "spec_bench" / "question.jsonl")
+    mt_bench = read(MIRROR / "mt_bench" / "question.jsonl")
+    assert (len(spec_bench.rows), len({each.category for each in spec_bench.rows})) == (480, 13)
+    assert (len(mt_bench.rows), len({each.category for each in mt_bench.rows})) == (80, 8)
+    assert sum(each.multiturn for each in mt_bench.rows) == 80
+
+
+def test_a_row_is_what_it_was_however_often_it_goes_round(tmp_path: Path) -> None:
+    rows = (row(5, "Once.", "Twice."),)
+    for number, form in enumerate(("nemo-skills", "jsonl", "parquet", "nemo-skills")):
+        to = target(form)
+        path = tmp_path / str(number) / f"mine{to.suffixes[0]}"
+        export(rows, "mine", to, path, turns=None, force=False)
+        assert read(path).rows == rows
