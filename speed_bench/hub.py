@@ -94,6 +94,8 @@ def sentences(what: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What to say of a failure, and what to do."""
+    if type(error) is RuntimeError and isinstance(error.__cause__, Exception):  # what the library wraps an upload's in
+        error = error.__cause__
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = " ".join(str(getattr(error, "server_message", None) or error or type(error).__name__).split()).rstrip(".")
     if status == 401:

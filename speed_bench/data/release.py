@@ -19,7 +19,7 @@ from speed_bench.data.editions import config_entries, folder_of, read_config, re
 from speed_bench.data.folders import PARQUET
 from speed_bench.data.manifest import verify
 from speed_bench.data.schema import PLACEHOLDER
-from speed_bench.data.sources import SOURCES
+from speed_bench.data.sources import SOURCES, Source
 from speed_bench.data.tables import write_rows
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
@@ -112,7 +112,13 @@ def may_be_passed_on(row: Conversation, entry: Mapping[str, Any], manifest: Mapp
         said = sources.get(source) if isinstance(sources, Mapping) and isinstance(source, str) else None
         allowed = isinstance(said, Mapping) and said.get("redistributable") is True
         stated = allowed and (whole or manifest["edition"] == BY_ROW)
-    return stated and not any(source == each.id or each.repo.lower() in row.source.lower() for each in _CLOSED)
+    return stated and not any(source == each.id or _names(row.source, each) for each in _CLOSED)
+
+
+def _names(column: str, source: Source) -> bool:
+    """Whether what a row's `source` column says leads to this source: its address, or its repository at any host."""
+    repository, _, _ = source.repo.partition("{")  # `owner/name_{python,java}` stands for two
+    return source.url in column or repository.lower() in column.lower()
 
 
 def masked(row: Conversation) -> Conversation:
