@@ -499,6 +499,7 @@ def test_a_gated_source_says_how_to_get_access_before_any_work(hub: FakeHub, tmp
     assert "HF_HUB_OFFLINE forbids" in str(on_the_hub(hub, tmp_path, held, ask, HF_HUB_OFFLINE="1"))
 
 
+@pytest.mark.long
 def test_what_is_gated_gone_or_out_of_reach_is_a_sentence(hub: FakeHub, tmp_path: Path) -> None:
     ask = ROWS.format("plain.jsonl")
     where = "refused: plain.jsonl of org/sums at"
