@@ -188,6 +188,12 @@ def quotas(category: str, pool: Sequence[Conversation], k: int = ROWS) -> Quotas
     return Quotas(labels, apportion(shares, sizes, k), names, shares, sizes)
 
 
+def table() -> str:
+    """The shares of every stratum, in Markdown."""
+    lines = [f"| {category} | {each.share} | {each.name} |" for category, strata in SHARES.items() for each in strata]
+    return "\n".join(("| category | rows | of |", "|---|---|---|", *lines))
+
+
 def apportion(shares: Sequence[int], sizes: Sequence[int], k: int) -> tuple[int, ...]:
     """Parts of k in proportion to the shares, none above its size: together k, or all where the sizes are less.
 

@@ -1,6 +1,7 @@
 """A prompt that may be picked, and what is needed to make one from the records of a source."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,6 +36,21 @@ def row_id(category: str, source: str, src_id: str) -> str:
 def dealt(wordings: Sequence[T], question_id: str) -> T:
     """One of several wordings, by the row's id alone, so that the rows of a category do not all begin alike."""
     return wordings[int(question_id, 16) % len(wordings)]
+
+
+def filled(wording: str, **values: str) -> str:
+    """A wording of ours with values for its `{names}`, all at once: braces in a value are text like any other.
+
+    >>> filled("Play {role}.", role="{book}", book="Ulysses")
+    'Play {book}.'
+    """
+    return re.sub(r"\{(\w+)\}", lambda name: values[name[1]], wording)
+
+
+def framed(frame: tuple[str, str], *parts: str, **values: str) -> str:
+    """Parts of a prompt as paragraphs, with what a wording of ours says before and after them."""
+    before, after = (filled(wording, **values) for wording in frame)
+    return "\n\n".join(part for part in (before, *parts, after) if part)
 
 
 def candidate(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from speed_bench.data.candidates.candidate import Candidate, candidate, dealt, has, malformed, row_id, text
+from speed_bench.data.candidates.candidate import Candidate, candidate, dealt, framed, has, malformed, row_id, text
 from speed_bench.data.sources.library import Record
 
 LANGUAGES: Final = {
@@ -51,10 +51,10 @@ def humanevalpack(records: Sequence[Record]) -> Iterator[Candidate]:
             held, turn = prompt, prompt
         elif kind == 1:
             held = prompt
-            turn = _framed(dealt(_COMPLETE, question_id), language, _block(sub_category, prompt))
+            turn = framed(dealt(_COMPLETE, question_id), _block(sub_category, prompt), language=language)
         else:
             held = prompt + text(record, "buggy_solution")
-            turn = _framed(dealt(_REPAIR, question_id), language, _block(sub_category, held))
+            turn = framed(dealt(_REPAIR, question_id), _block(sub_category, held), language=language)
         yield candidate("coding", "humanevalpack", task_id, (turn,), texts=(held,), sub_category=sub_category)
 
 
@@ -65,7 +65,7 @@ def livecodebench(records: Sequence[Record]) -> Iterator[Candidate]:
         problem = text(record, "question_content")
         question_id = row_id("coding", "livecodebench", src_id)
         start = [_START, _block("python", text(record, "starter_code"))] if has(record, "starter_code") else []
-        turn = _framed(dealt(_SOLVE, question_id), "Python", "\n\n".join((problem.strip(), *start)))
+        turn = framed(dealt(_SOLVE, question_id), problem.strip(), *start)
         yield candidate(
             "coding",
             "livecodebench",
@@ -87,7 +87,7 @@ def code_contests(records: Sequence[Record]) -> Iterator[Candidate]:
         if "<image>" in problem:
             continue
         question_id = row_id("coding", "code_contests", name)
-        turn = _framed(dealt(_SOLVE, question_id), "Python", problem.strip())
+        turn = framed(dealt(_SOLVE, question_id), problem.strip())
         yield candidate(
             "coding",
             "code_contests",
@@ -120,11 +120,6 @@ def _problem(record: Record) -> tuple[str, str]:
     if not isinstance(name, str) or docstring is None:
         raise malformed(record, "neither name and description, nor meta_data.task_name and a docstring in prompt")
     return name, docstring[1]
-
-
-def _framed(frame: tuple[str, str], language: str, body: str) -> str:
-    before, after = (part.replace("{language}", language) for part in frame)
-    return "\n\n".join(part for part in (before, body, after) if part)
 
 
 def _block(language: str, code: str) -> str:

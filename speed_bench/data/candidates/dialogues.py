@@ -8,6 +8,7 @@ from speed_bench.data.candidates.candidate import (
     Candidate,
     candidate,
     dealt,
+    framed,
     malformed,
     number,
     objects,
@@ -127,13 +128,7 @@ def opus100(records: Sequence[Record]) -> Iterator[Candidate]:
             continue
         taken[pair[1]] = taken.get(pair[1], 0) + 1
         src_id = f"opus100_{pair[1]}_{record.row}"
-        names = (OPUS_LANGUAGES[code] for code in codes)
+        source, target = (OPUS_LANGUAGES[code] for code in codes)
         frame = dealt(_TRANSLATE, row_id("multilingual", "opus100", src_id))
-        before, after = _named(frame, *names)
-        turn = "\n\n".join(part for part in (before, sentence, after) if part)
+        turn = framed(frame, sentence, source=source, target=target)
         yield candidate("multilingual", "opus100", src_id, (turn,), texts=(sentence,), sub_category="-".join(codes))
-
-
-def _named(frame: tuple[str, str], source: str, target: str) -> tuple[str, str]:
-    before, after = (part.replace("{source}", source).replace("{target}", target) for part in frame)
-    return before, after

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from speed_bench.data.candidates.candidate import Candidate, candidate, dealt, objects, row_id, text
+from speed_bench.data.candidates.candidate import Candidate, candidate, dealt, framed, malformed, objects, row_id, text
 from speed_bench.data.sources.library import Record
 
 MAX_TURNS: Final = 5
@@ -62,10 +62,10 @@ def _answered_from(records: Sequence[Record], num_turns: int) -> Candidate:
     question_id = row_id("rag", "clapnq", src_id)
     documents = [_document(record) for record in records]
     # whose question comes first goes by the row's id: the answer is not always in the first document
-    first = int(question_id, 16) % len(records)
+    first = (int(question_id, 16) >> 16) % len(records)
     asked = [text(records[(first + turn) % len(records)], "input").strip() for turn in range(num_turns)]
     before, after = dealt(_ANSWER, question_id)
-    opening = "\n\n".join(part for part in (before, *documents, after, asked[0]) if part)
+    opening = framed((before, ""), *documents, after, asked[0])
     texts = ("\n".join((*documents, asked[0])), *asked[1:])
     return candidate("rag", "clapnq", src_id, (opening, *asked[1:]), texts=texts, sub_category="rag")
 
@@ -102,7 +102,10 @@ def chatrag(records: Sequence[Record]) -> Iterator[Candidate]:
 
 def _user_turns(record: Record) -> tuple[str, ...]:
     messages = objects(record, "messages", "role", "content")
-    return tuple(message["content"] for message in messages if message["role"] == "user")
+    asked = tuple(message["content"] for message in messages if message["role"] == "user")
+    if not all(turn.strip() for turn in asked) or not asked:
+        raise malformed(record, "messages must hold what the user says, and none of it empty")
+    return asked
 
 
 def cnn_dailymail(records: Sequence[Record]) -> Iterator[Candidate]:
@@ -116,7 +119,7 @@ def bamboo(records: Sequence[Record]) -> Iterator[Candidate]:
     """The beginnings of transcripts; the last line, which asks who speaks, is not among them."""
     for record in records:
         name = record.file.rpartition("/")[2].removesuffix(".jsonl")
-        what = "transcript of a meeting" if name.startswith("meeting") else "dialogue"
+        what = "transcript" if name.startswith("meeting") else "dialogue"
         lines = text(record, "content").split("\n")[:-1]
         for part, passage in enumerate(passages(lines, "\n", record.row)[:NUM_PASSAGES]):
             yield _to_sum_up("bamboo", f"bamboo_{name}_{record.row}_{part}", passage, what)
@@ -128,7 +131,7 @@ def gutenberg(records: Sequence[Record]) -> Iterator[Candidate]:
         name = record.file.rpartition("/")[2].removesuffix(".txt")
         for chapter, content in enumerate(chapters(text(record, "text")), 1):
             for part, passage in enumerate(passages(content.split("\n\n"), "\n\n", chapter)[:NUM_PASSAGES]):
-                yield _to_sum_up("gutenberg", f"gutenberg_{name}_{chapter}_{part}", passage, "part of a chapter")
+                yield _to_sum_up("gutenberg", f"gutenberg_{name}_{chapter}_{part}", passage, "passage")
 
 
 def chapters(book: str) -> list[str]:
@@ -146,7 +149,7 @@ def passages(paragraphs: Sequence[str], joint: str, row: int) -> list[str]:
     """Consecutive passages that end where a paragraph ends, of lengths that go round `WORDS` from a row's place on.
 
     >>> [len(each.split()) for each in passages(["seven words make up this whole paragraph"] * 80, " ", 0)]
-    [203, 322]
+    [175, 273, 112]
     """
     found: list[str] = []
     taken: list[str] = []
@@ -164,6 +167,5 @@ def passages(paragraphs: Sequence[str], joint: str, row: int) -> list[str]:
 
 def _to_sum_up(source: str, src_id: str, passage: str, what: str) -> Candidate:
     frame = dealt(_SUM_UP, row_id("summarization", source, src_id))
-    before, after = (part.replace("{what}", what) for part in frame)
-    turn = "\n\n".join(part for part in (before, passage, after) if part)
+    turn = framed(frame, passage, what=what)
     return candidate("summarization", source, src_id, (turn,), texts=(passage,))

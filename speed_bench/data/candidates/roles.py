@@ -4,7 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from speed_bench.data.candidates.candidate import Candidate, candidate, dealt, malformed, objects, row_id, text, texts
+from speed_bench.data.candidates.candidate import (
+    Candidate,
+    candidate,
+    dealt,
+    filled,
+    malformed,
+    objects,
+    row_id,
+    text,
+    texts,
+)
 from speed_bench.data.sources.library import Record
 
 DESCRIPTIONS: Final = "profiles-eng/desc.json"
@@ -43,7 +53,7 @@ def rolebench(records: Sequence[Record]) -> Iterator[Candidate]:
 def _rolebench(rows: Sequence[Record], role: str, config: str, about: str | None) -> Candidate:
     src_id = "_".join(f"rolebench_{config}_{row.row}" for row in rows)
     asked = [text(row, "question").strip() for row in rows]
-    request = dealt(_PLAY, row_id("roleplay", "rolebench", src_id)).replace("{role}", role)
+    request = filled(dealt(_PLAY, row_id("roleplay", "rolebench", src_id)), role=role)
     first = "\n\n".join(part for part in (request, about, asked[0]) if part)
     return candidate(
         "roleplay",
@@ -76,12 +86,12 @@ def _coser(record: Record, src_id: str) -> Candidate:
     scenario = text(record, "scenario")
     others = [f"{name}: {profile.strip()}" for name, profile in _told(profiles) if name != role]
     parts = [
-        _SCENE.replace("{role}", role).replace("{book}", text(record, "book")),
+        filled(_SCENE, role=role, book=text(record, "book")),
         *(f"About {name}:\n{profile.strip()}" for name, profile in _told(profiles) if name == role),
         f"Where and when:\n{scenario.strip()}",
         *(f"What is on your mind:\n{mind.strip()}" for mind in _mind(record, role)),
         *(["Who else is there:\n" + "\n\n".join(others)] if others else []),
-        dealt(_OPEN, row_id("roleplay", "coser", src_id)).replace("{role}", role),
+        filled(dealt(_OPEN, row_id("roleplay", "coser", src_id)), role=role),
     ]
     return candidate("roleplay", "coser", src_id, ("\n\n".join(parts),), texts=(scenario,))
 

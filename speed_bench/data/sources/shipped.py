@@ -21,7 +21,10 @@ SHIPPED: Final = (
         licence="Apache-2.0",
         terms="Apache-2.0 on the collection; MT-Bench, WMT14, CNN/DailyMail, NQ, GSM8K and DPR under it keep theirs",
         redistributable=False,
-        feeds=("coding", "humanities", "math", "qa", "rag", "reasoning", "roleplay", "stem", "writing"),
+        feeds=(
+            *("coding", "humanities", "math", "qa", "rag", "reasoning", "roleplay", "stem", "writing"),
+            *("multilingual", "summarization"),  # in the curated edition only
+        ),
         fields=("question_id", "category", "turns"),
         src_id="spec_bench_<row>; pairs of GSM8K are two question_ids joined by _",
         turns="`turns`",
