@@ -19,7 +19,7 @@ from typing import Final
 from speed_bench.data.o200k import count, decode, encode, encoding
 from speed_bench.errors import DataError
 
-PADDING: Final = "That is all the material there is; begin your reply.\n"
+PADDING: Final = "Now begin your reply.\n"
 """What fills a text of `exactly` that is too short."""
 SEAM: Final = re.compile(r"\S(?= )|\n(?=[^\s/])")
 """Matches the character before a seam. What Python takes for white space includes all that the encoder does."""
