@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from speed_bench.data import selection
-from speed_bench.data.candidates import distinct, pools
+from speed_bench.data.candidates import RECIPES, distinct, pools
 from speed_bench.data.configs import ROWS_PER_CATEGORY
 from speed_bench.data.embedding import embed
 from speed_bench.data.o200k import count
@@ -45,6 +45,8 @@ class Settings:
     """Where the cap cannot be met: take the closest pairs that must be taken, and list them, instead of stopping."""
     pool_limit: int | None = None
     """At most so many candidates of a category, an even share of every source; None: all."""
+    without: tuple[str, ...] = ()
+    """Sources that are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def curate(
     import numpy as np
 
     progress("candidates", 0, 1)
-    found = pools(library)
+    library.check_access([source for source in RECIPES if source not in settings.without])
+    found = pools(library, settings.without)
     kept, _ = distinct(found)
     pool = {category: list(rows) for category, rows in kept.rows.items()}
     progress("candidates", 1, 1)
@@ -98,7 +101,7 @@ def curate(
         if len(rows) < ROWS_PER_CATEGORY:
             raise DataError(
                 f"category {category} has {len(rows)} candidates after duplicates were taken away, and needs "
-                f"{ROWS_PER_CATEGORY}; not in the library: {', '.join(found.left_out) or 'nothing'}"
+                f"{ROWS_PER_CATEGORY}; not read: {', '.join(found.left_out) or 'nothing'}"
             )
     limited = {category: limit(rows, settings.pool_limit) for category, rows in pool.items()}
     older = {category: [row for row in rows if row.source == OLDER.url] for category, rows in found.rows.items()}
@@ -119,7 +122,7 @@ def curate(
     everything = {
         "settings": asdict(settings),
         "embedder": dict(embedded.facts),
-        "sources_not_in_the_library": list(found.left_out),
+        "sources_left_out": dict(found.left_out),
         "selection": {each.category: dict(each.facts) for each in chosen},
     }
     return Curation(tuple(chosen), everything)
@@ -154,7 +157,7 @@ def choose(
         "pool": len(pool),
         "no_selection": len(pool) <= ROWS_PER_CATEGORY,
         **_measured(picked, ids),
-        **({} if settings.mode == "published" else {"quotas": _described(share)}),
+        **({} if settings.mode == "published" else {"quotas": _described(share), "moved": list(share.moved)}),
         "tokens_o200k": lengths([pool[each] for each in picked.chosen]),
         "pool_tokens_o200k": lengths(pool),
     }

@@ -48,8 +48,8 @@ def print_curation(about: Mapping[str, Any], console: Console) -> None:
     for category, facts in about["selection"].items():
         for one, other, similarity in facts["close_pairs"]:
             _say(console, f"close pair in {category}: {one} and {other}, {similarity:.2f}")
-    if left_out := about["sources_not_in_the_library"]:
-        _say(console, f"sources of the recipe that were not there: {', '.join(left_out)}")
+    for source, why in about["sources_left_out"].items():
+        _say(console, f"{source} was not read: {why}")
 
 
 def draw_map(chosen: Sequence["Chosen"]) -> bytes:

@@ -21,6 +21,7 @@ Examples:
   speed-bench data curate --config throughput_1k --mirror sources --out curated     no embedder, half a minute
   speed-bench data curate --config all --out curated                      everything, sources from the Hub and the web
   speed-bench data curate --mode published --out plain                    the published procedure as it is
+  speed-bench data curate --without hle --without livecodebench --out mine          no gate, no 4 GB download
   speed-bench data curate --pool-limit 500 --mirror sources --out quick   a look: fewer candidates, less to embed
 """
 
@@ -42,6 +43,7 @@ Examples:
 )
 @click.option("--allow-close-pairs", is_flag=True, help="Go on where the cap cannot be met, and list the pairs.")
 @click.option("--pool-limit", type=click.IntRange(80), metavar="N", help="Candidates per category. [default: all]")
+@click.option("--without", multiple=True, metavar="SOURCE", help="Do not read this source. Repeatable.")
 @click.option("--embedder", metavar="NAME|DIR", help="A model of sentence-transformers. [default: packaged MiniLM]")
 @click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Of the embeddings.")
 @click.option("--force", is_flag=True, help="Replace configs that --out holds already.")
@@ -62,6 +64,7 @@ def curate(
     from rich.console import Console
 
     from speed_bench.data import configs, folders
+    from speed_bench.data.sources.upstream import open_library
     from speed_bench.report.building import Stages
 
     names = list(configs.NUM_ROWS) if config == "all" else [config]
@@ -70,19 +73,13 @@ def curate(
     folders.require_new(out, names, force=force)
     console = Console()
     with Stages(console) as stages:
-        library = _library(mirror, names)
+        library = open_library(mirror, progress=stages)
         for name in names:
             if name == configs.QUALITATIVE:
                 _qualitative(library, out, embedder, cache, settings, stages, console)
             else:
                 _throughput(library, out, name, stages)
     click.echo(f"use: speed-bench run --edition {out} --config {names[0]}")
-
-
-def _library(mirror: Path | None, configs: list[str]) -> "Library":
-    from speed_bench.data.sources.upstream import open_library
-
-    return open_library(mirror)
 
 
 def _qualitative(
