@@ -256,7 +256,7 @@ class _File:
 
 
 def _parts(node: ast.expr) -> list[str | Hole]:
-    """The texts and holes of an expression; what is no text is a hole, named by its key or by the name in it."""
+    """The texts and holes of an expression; what is no text is a hole, named by its name or key."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -271,10 +271,11 @@ def _parts(node: ast.expr) -> list[str | Hole]:
 
 def _hole(node: ast.expr) -> Hole:
     match node:
+        case ast.Name(id=name) | ast.BinOp(left=ast.Name(id=name), op=ast.Add(), right=ast.Constant(value=1)):
+            return Hole(name)
         case ast.Subscript(slice=ast.Constant(value=str(key))):
             return Hole(key)
-    names = [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
-    return Hole(names[0] if len(names) == 1 else ast.unparse(node))
+    return Hole(ast.unparse(node))
 
 
 def _merged(parts: list[str | Hole]) -> list[str | Hole]:

@@ -1,13 +1,14 @@
 """Rows that are resolved already, kept beside the folder that they are going to until all are.
 
-One JSON object per line, appended and flushed as a row is resolved. A line is used again only for the same row, the
+One JSON object per line, appended as a row is resolved. A line is used again only for the same row, the
 same builder and the same files of its source; a torn last line is cut off.
 """
 
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import orjson
 
@@ -22,13 +23,14 @@ class Partial:
         self.path = path
         self._builder = builder
         self._known: dict[str, dict[str, Any]] = {}
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab+")
-            self._file.truncate(self._read())
+            end = self._read() if self.path.exists() else 0
+            self._file = self.path.open("ab", buffering=0)
+            self._file.truncate(end)
         except OSError as error:
             raise self._unwritable(error) from error
         return self
@@ -52,8 +54,9 @@ class Partial:
         }
         assert self._file is not None  # noqa: S101 - it is open between enter and exit
         try:
-            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            self._file.flush()
+            rest = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise self._unwritable(error) from error
 

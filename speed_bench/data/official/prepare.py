@@ -1,5 +1,6 @@
 """Masked rows in, the edition `official` out: all rows of a config, or none."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ class Builder:
     """For the manifest."""
 
     @classmethod
-    def of(cls, content: bytes, sha256: str = builder_file.SHA256) -> "Builder":
-        """The builder of a file's content, which was checked."""
+    def of(cls, content: bytes) -> "Builder":
+        """The builder of a file's content."""
         facts = {
             "name": "speed-bench data prepare",
             "version": metadata.version("speed-bench"),
@@ -58,7 +59,7 @@ class Builder:
             "repository": builder_file.REPOSITORY,
             "commit": builder_file.COMMIT,
             "file": builder_file.PATH,
-            "file_sha256": sha256,
+            "file_sha256": hashlib.sha256(content).hexdigest(),
         }
         return cls(builder_file.prompts(content), facts)
 
@@ -161,7 +162,7 @@ def _turns(row: Published, recipe: Recipe, partial: Partial) -> Sequence[str]:
         return row.turns
     try:
         kind = kind_of(row)
-        if (kept := partial.get(row)) is not None and kept[0] == recipe.records.hashes(kind.source, kept[0]):
+        if (kept := partial.get(row)) is not None and recipe.records.same(kind.source, kept[0]):
             return kept[1]
         recipe.records.forget()
         turns = kind.resolve(row, recipe)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final
 
 from speed_bench.data.o200k import decode, encode
 from speed_bench.data.official.builder_file import Prompts
@@ -53,13 +53,14 @@ class Experts:
         import numpy as np
 
         train, test = _halves(len(records))
+        self._records = records
         self._prompts = prompts
         self._draws = np.random.default_rng(_SEED)
         self._questions = {records[row].fields.get("id"): records[row] for row in reversed(test)}
-        self._examples: dict[str, list[Record]] = {}
+        self._examples: dict[str, list[int]] = {}
         for row in train:
             if records[row].fields.get("image") == "":
-                self._examples.setdefault(text(records[row], "category"), []).append(records[row])
+                self._examples.setdefault(text(records[row], "category"), []).append(row)
         self._tokens: dict[int, list[int]] = {}
 
     def prompt(self, question_id: str, num_tokens: int) -> str:
@@ -68,21 +69,21 @@ class Experts:
         if record is None:
             raise DataError(f"no record has the id {question_id!r:.80} in the half of the exam that is asked")
         category, question = text(record, "category"), encode(text(record, "question"))
-        examples = self._examples.get(category)
+        examples = self._examples.get(category, [])
         ids = encode(self._prompts.expert_opening.fill({"category": category}))
-        if len(ids) + len(question) < num_tokens and not examples:
-            raise DataError(f"the exam has no examples of the category {category!r:.80}")
         while len(ids) + len(question) < num_tokens:
-            drawn = self._draws.choice(len(examples or ()), size=1, replace=False)
-            ids += self._encoded(cast("list[Record]", examples)[int(drawn[0])])
+            if not examples:
+                raise DataError(f"the exam has no examples of the category {category!r:.80}")
+            drawn = self._draws.choice(len(examples), size=1, replace=False)
+            ids += self._encoded(examples[int(drawn[0])])
         return decode(ids[: num_tokens - len(question) + 1] + question)
 
-    def _encoded(self, record: Record) -> list[int]:
+    def _encoded(self, row: int) -> list[int]:
         """The tokens of an example, made once."""
-        if record.row not in self._tokens:
-            values = {name: text(record, name) for name in ("question", "rationale")}
-            self._tokens[record.row] = encode(self._prompts.expert_example.fill(values))
-        return self._tokens[record.row]
+        if row not in self._tokens:
+            values = {name: text(self._records[row], name) for name in ("question", "rationale")}
+            self._tokens[row] = encode(self._prompts.expert_example.fill(values))
+        return self._tokens[row]
 
 
 def _halves(num_rows: int) -> tuple[list[int], list[int]]:

@@ -1,7 +1,9 @@
 """Records of the sources for the rows that name them: each file read once, each index made once."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Final, NoReturn
 
 import orjson
 
@@ -21,41 +23,41 @@ class Records:
         self._by_id: dict[tuple[str, ...], dict[Any, Record]] = {}
         self._objects: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._joined: dict[tuple[str, ...], list[Record]] = {}
+        self._parts_of: dict[tuple[str, ...], list[str]] = {}
         self._read: set[str] = set()
 
     def forget(self) -> None:
         """Begin anew to remember which files are read."""
         self._read.clear()
 
-    def hashes(self, source: str, names: Iterable[str] | None = None) -> dict[str, str]:
-        """The sha256 of these files of a source, which are read for it; or of those read since `forget`."""
-        for name in names or ():
-            if name == ROLES:
-                self.object(source, name)
-            else:
-                self.of(source, name)
+    def hashes(self, source: str) -> dict[str, str]:
+        """The sha256 of the files of a source that were read since `forget`."""
         facts = self.library.facts(SOURCES[source].folder)["files"]
-        return {name: facts[name]["sha256"] for name in sorted(self._read if names is None else names)}
+        return {name: facts[name]["sha256"] for name in sorted(self._read)}
 
-    def files(self, source: str, names: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Those of these files, or of all that the source is known to have, that the library has."""
+    def same(self, source: str, hashes: Mapping[str, str]) -> bool:
+        """Whether these files of a source, name -> sha256, are what is here; they are read for it."""
         there = self.library.files(SOURCES[source].folder)
-        return tuple(name for name in names or SOURCES[source].names if name in there) or self._only(source, there)
+        for name in hashes:
+            if name not in there:
+                return False
+            if name not in self.library.facts(SOURCES[source].folder)["files"]:
+                self.object(source, name) if name == ROLES else self.library.records(SOURCES[source].folder, name)
+        facts = self.library.facts(SOURCES[source].folder)["files"]
+        return all(facts[name]["sha256"] == sha256 for name, sha256 in hashes.items())
+
+    def named(self, source: str) -> tuple[str, ...]:
+        """Those of the files that a source is known to have that are here."""
+        return tuple(name for name in SOURCES[source].names if self._parts(source, name))
 
     def of(self, source: str, *names: str) -> Sequence[Record]:
         """The records of these files, one after the other. Raises DataError where one is missing."""
-        found = self.files(source, names)
-        if len(found) != len(names):
-            missing = next((name for name in names if name not in found), "files")
-            raise DataError(f"{SOURCES[source].name} has no {missing} here; its licence and address: {_where(source)}")
-        folder = SOURCES[source].folder
-        self._read.update(found)
-        parts = [self.library.records(folder, name) for name in found]
-        if len(parts) == 1:
-            return parts[0]
-        key = (source, *found)
-        if key not in self._joined:
-            self._joined[key] = [record for part in parts for record in part]
+        if (key := (source, *names)) not in self._joined:
+            parts = [part for name in names for part in self._parts(source, name) or (self._missing(source, name),)]
+            folder = SOURCES[source].folder
+            self._joined[key] = [record for part in parts for record in self.library.records(folder, part)]
+            self._parts_of[key] = parts
+        self._read.update(self._parts_of[key])
         return self._joined[key]
 
     def numbered(self, source: str, number: int, *names: str) -> Record:
@@ -93,11 +95,20 @@ class Records:
             self._objects[source, name] = found
         return self._objects[source, name]
 
-    def _only(self, source: str, there: Sequence[str]) -> tuple[str, ...]:
-        """A mirror may hold a dataset of one split as the one file that it is published in."""
-        origin = SOURCES[source].origin
-        one_split = isinstance(origin, HubDataset) and len(origin.configs) == 1
-        return tuple(there) if one_split and len(there) == 1 else ()
+    def _parts(self, source: str, name: str) -> tuple[str, ...]:
+        """A file as the library has it: under its name, or a split of a Hub dataset in the files it is published in."""
+        there = self.library.files(SOURCES[source].folder)
+        if name in there:
+            return (name,)
+        if not isinstance(SOURCES[source].origin, HubDataset) or name not in SOURCES[source].names:
+            return ()
+        config, _, split = name.rpartition("/")
+        of_split = [path for path in map(PurePosixPath, there) if re.fullmatch(rf"{split}([-.].*)?", path.name)]
+        return tuple(sorted(str(path) for path in of_split if config in ("default", *path.parts[:-1])))
+
+    def _missing(self, source: str, name: str) -> NoReturn:
+        known = SOURCES[source]
+        raise DataError(f"{known.name} has no {name} here; {known.access or f'it is published at {known.url}'}")
 
 
 def text(record: Record, field: str) -> str:
@@ -138,8 +149,3 @@ def _has(value: Any, keys: Sequence[str]) -> bool:
 
 def _lacks(record: Record, field: str, kind: str) -> DataError:
     return DataError(f"record {record.row} of {record.source}/{record.file} has no {kind} in '{field}'")
-
-
-def _where(source: str) -> str:
-    known = SOURCES[source]
-    return known.access or known.url

@@ -56,7 +56,7 @@ def hle(row: Published, recipe: Recipe) -> list[str]:
 
 def livecodebench(row: Published, recipe: Recipe) -> list[str]:
     """The statement and the code to start from, in the row's own request."""
-    files = recipe.records.files("livecodebench") or SOURCES["livecodebench"].names
+    files = recipe.records.named("livecodebench") or SOURCES["livecodebench"].names
     record = recipe.records.identified("livecodebench", "question_id", row.src_id, *files)
     values = {"question": text(record, "question_content"), "starter_code": text(record, "starter_code")}
     return [_template(row, "question", "starter_code").fill(values)]
