@@ -4,9 +4,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from click.testing import CliRunner
 from hard_rows import MIXED, row
 from shared_data import MIRROR, needs_mirror
 
+from speed_bench.cli import cli
 from speed_bench.data.editions import load
 from speed_bench.data.exchange import imports
 from speed_bench.data.exchange.exports import export, target
@@ -170,3 +172,19 @@ def test_a_row_is_what_it_was_however_often_it_goes_round(tmp_path: Path) -> Non
         path = tmp_path / str(number) / f"mine{to.suffixes[0]}"
         export(rows, "mine", to, path, turns=None, force=False)
         assert read(path).rows == rows
+
+
+def test_the_verb_says_what_the_rows_do_not_hold_and_how_to_use_them(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = lines(tmp_path / "chats.jsonl", {"messages": messages, "model": "m"})
+    done = CliRunner().invoke(cli, ["data", "import", str(path), "--out", str(tmp_path / "edition")])
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        f"{path}: 1 rows, conversations",
+        "  left out: column model of 1 rows",
+        "  left out: 1 messages of an assistant; later turns carry the model's own answers",
+        f"{tmp_path / 'edition' / 'chats'}: 1 rows, 1 turns, 1 o200k_base tokens",
+        f"use: speed-bench run --edition {tmp_path / 'edition'} --config chats",
+    ]
+    two = CliRunner().invoke(cli, ["data", "import", str(path), str(path), "--config", "x", "--out", "d"])
+    assert "import the files one by one" in two.output

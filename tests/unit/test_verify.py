@@ -46,6 +46,13 @@ def test_an_edition_is_checked_against_its_own_manifest(edition: Path) -> None:
     assert verify_copy("open")[0].ok
 
 
+@pytest.mark.parametrize("layout", ["mine/test.parquet", "mine.jsonl"])
+def test_a_folder_may_be_laid_out_as_either_official_builder_does(edition: Path, tmp_path: Path, layout: str) -> None:
+    form = target("parquet" if layout.endswith(".parquet") else "nemo-skills")
+    export(MIXED, "mine", form, tmp_path / "out" / layout, turns=None, force=False)
+    assert [(each.config, each.ok) for each in verify_copy(tmp_path / "out", against=edition)] == [("mine", True)]
+
+
 def test_a_manifest_alone_is_enough_and_may_have_any_name(edition: Path, tmp_path: Path) -> None:
     published = shutil.copy(edition / "manifest.json", tmp_path / "published-1.json")
     assert verify_copy(copy_of(tmp_path, *MIXED), against=published)[0].ok

@@ -117,9 +117,9 @@ def _aiperf_usage(path: Path, _: str, num: int) -> str:
     return f"aiperf profile --input-file {_q(path)} --custom-dataset-type multi_turn --conversation-num {num}"
 
 
-def _skills_usage(path: Path, config: str, _: int) -> str:
+def _skills_usage(path: Path, config: str, num: int) -> str:
     kind = f"speed_bench_{config}" if config in NUM_ROWS else "speed_bench_qualitative"
-    return f"aiperf profile --input-file {_q(path)} --custom-dataset-type {kind}"
+    return f"aiperf profile --input-file {_q(path)} --custom-dataset-type {kind} --conversation-num {num}"
 
 
 def _llama_cpp_usage(path: Path, config: str, _: int) -> str:
@@ -175,6 +175,7 @@ TARGETS: Final = _by_name(
             "question_id, as session_id",
             _aiperf,
             _aiperf_usage,
+            "without --conversation-num it sends as many requests as there are rows, and so not the later turns",
         ),
         Target(
             "guidellm",
@@ -204,7 +205,8 @@ TARGETS: Final = _by_name(
             "all",
             _skills,
             _skills_usage,
-            "both look for a file called <config>.jsonl; vLLM sends the first turn of a row only",
+            "vLLM looks for a file called <config>.jsonl and sends first turns only; AIPerf needs "
+            "--custom-dataset-type, and --conversation-num for later turns",
         ),
         Target(
             "jsonl",
