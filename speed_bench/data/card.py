@@ -45,6 +45,8 @@ _TOTALS: Final = (
 """What a manifest may say of a category."""
 _SHOWN: Final = 12
 """Of many kinds, the most frequent ones are listed, the others counted."""
+_FEW: Final = 6
+"""Counts that fit a cell."""
 
 
 def card(manifest: Mapping[str, Any], repo_id: str | None = None) -> str:
@@ -164,7 +166,7 @@ def _config(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "languages": list(_mapping(categories.get("multilingual", {}).get("sub_categories"))),
         "row_sources": [(each.get("source_id"), each.get("masked") is True) for each in rows],
         "tables": {key: _table(each) for key, each in about.items() if _is_table(each)},
-        "facts": [f"{key}: {'; '.join(_lines(each))}" for key, each in about.items() if not _is_table(each)],
+        "facts": [f"{key}: {'; '.join(_lines(each))}" for key, each in about.items() if each and not _is_table(each)],
     }
 
 
@@ -187,9 +189,28 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(each, Mapping) for each in value.values())
 
 
-def _table(value: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
-    """Its columns, in the order in which they first appear, and its rows."""
-    return list(dict.fromkeys(column for row in value.values() for column in row)), dict(value)
+def _table(value: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Its rows and columns, in the order in which they first appear; what fits no cell is only named."""
+    columns = list(dict.fromkeys(column for row in value.values() for column in row))
+    rows = {name: {column: _in_cell(row.get(column)) for column in columns} for name, row in value.items()}
+    shown = [column for column in columns if any(row[column] is not None for row in rows.values())]
+    return {"columns": shown, "rows": rows, "left_out": [column for column in columns if column not in shown]}
+
+
+def _in_cell(value: Any) -> Any:
+    """A number or text as it is; of several what a reader looks for, or None.
+
+    >>> _in_cell(["id of one", "id of the other", 0.79]), _in_cell({"rows": 80, "mean_similarity": 0.22})
+    (0.79, 0.22)
+    >>> _in_cell({"continue": 256, "write": 256}), _in_cell([])
+    ('continue 256, write 256', None)
+    """
+    if isinstance(value, Mapping):
+        few = 0 < len(value) <= _FEW and all(isinstance(each, int) for each in value.values())
+        return value.get("mean_similarity", ", ".join(f"{key} {each}" for key, each in value.items()) if few else None)
+    if isinstance(value, list):
+        return value[-1] if value and isinstance(value[-1], float) else None
+    return value
 
 
 def _lines(value: Any) -> list[str]:

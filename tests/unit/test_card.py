@@ -41,7 +41,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "about": {
             "selection": {
                 "coding": {"pool": 2418, "picked": 80, "mean_similarity": 0.0802951, "lower_bound": 0.0798},
-                "math": {"pool": 80, "picked": 80, "max_pair": 0.79},
+                "math": {"pool": 80, "picked": 80, "max_pair": ["0" * 32, "1" * 32, 0.79], "close_pairs": []},
             },
             "seed": 7,
             "notes": ["one", "two"],
@@ -141,7 +141,10 @@ def test_the_composition_comes_from_the_manifest_with_the_published_means_beside
     _, page = front_and_page(card(manifest()))
     assert "| `coding` | 2 | 3 | 50% | 15 | 10 | 20 | 218 | tides 2 |" in page
     assert "| `coding` | – | easy 1, hard 1 |" in page
+    assert "| | pool | picked | mean similarity | lower bound | max pair |" in page
     assert "| `coding` | 2,418 | 80 | 0.080295 | 0.0798 | – |" in page
+    assert "| `math` | 80 | 80 | – | – | 0.79 |" in page
+    assert "`manifest.json` also has `close_pairs`.\n" in page
     assert "- seed: 7\n- notes: one; two\n" in page
     assert "| [Tides](https://example.org/tides) (`tides`) | `abc` | MIT | yes | 1 | 0 |" in page
     assert "| Moons (`moons`) | – | – | no | 1 | 0 |" in page

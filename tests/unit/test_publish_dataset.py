@@ -226,11 +226,11 @@ class TestWhoseTextGoesUp:
         closed = tuple(row(number, SOURCES[name].url) for number, name in enumerate(("hle", "bamboo", "mmath")))
         tmp_path = tmp_path_factory.mktemp("any")
         folder = write(tmp_path / "mine", (*closed, *(row(each, OPEN) for each in range(5, 9))))
-        anything = st.sampled_from(
-            [True, False, None, "yes", 1, [], {}, closed[0].turns[0], f"as in: {closed[1].turns[0]}"]
-        )
+        quotes = (closed[0].turns[0], f"as in: {closed[1].turns[0]}")
+        anything = st.sampled_from([True, True, True, False, None, "yes", 1, [], {}])
+        quoting = st.sampled_from([True, False, None, "yes", 1, [], {}, *quotes])
         sources = st.dictionaries(st.sampled_from(["open", "hle", "x"]), st.fixed_dictionaries({
-            "redistributable": anything, "terms": anything}) | anything, max_size=3)  # fmt: skip
+            "redistributable": anything, "terms": quoting}) | anything, max_size=3)  # fmt: skip
 
         def say_anything(manifest: dict[str, Any]) -> None:
             for key in ("redistributable", "licence", "source", "builder", "tokenizer"):
@@ -238,7 +238,7 @@ class TestWhoseTextGoesUp:
             manifest["edition"] = data.draw(st.sampled_from(["curated", "open", "official", "mine"]))
             manifest["sources"] = data.draw(sources, "sources")
             config = manifest["configs"]["chat"]
-            config["about"] = data.draw(st.dictionaries(st.text(max_size=5), anything, max_size=2), "about")
+            config["about"] = data.draw(st.dictionaries(st.text(max_size=5), quoting, max_size=2), "about")
             for entry in config["rows"].values():
                 entry |= data.draw(st.fixed_dictionaries({"source_id": anything | st.sampled_from(["open", "hle"])}))
 
