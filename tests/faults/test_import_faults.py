@@ -98,7 +98,7 @@ def test_an_id_that_stands_there_twice_is_named_with_both_lines(tmp_path: Path) 
 
 def test_a_line_that_is_too_long_for_a_row_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_LINE_BYTES", 1000)
-    with pytest.raises(DataError, match=r"mine\.jsonl:2 has 0 MiB, more than the 0 of a row"):
+    with pytest.raises(DataError, match=r"mine\.jsonl:2 has more than 0 MiB, which no row has"):
         read(lines(tmp_path / "mine.jsonl", GOOD, {"turns": ["a" * 1000]}))
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import orjson
 
@@ -15,6 +15,7 @@ from speed_bench.errors import DataError
 MAX_LINE_BYTES: Final = 64 * 2**20
 """A row of 32,000 tokens has about 0.2 MB: a longer line is no row."""
 _PARQUET: Final = b"PAR1"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -43,14 +44,17 @@ def read_file(path: Path) -> RecordFile:
     if path.is_dir():
         raise DataError(f"{path} is a folder; a Parquet file or JSON lines are expected")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            parquet = file.peek(len(_PARQUET)).startswith(_PARQUET) or path.suffix == ".parquet"
+            if parquet:
+                places, sha256 = _rows(path), hashlib.file_digest(file, "sha256").hexdigest()
+            else:
+                places, sha256 = _lines(path, file)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    parquet = content.startswith(_PARQUET) or path.suffix == ".parquet"
-    places = _rows(path) if parquet else _lines(path, content)
     if not places:
         raise DataError(f"{path} holds no rows")
-    return RecordFile(path, hashlib.sha256(content).hexdigest(), places, parquet)
+    return RecordFile(path, sha256, places, parquet)
 
 
 def checked_name(name: str, what: str, advice: str) -> str:
@@ -69,24 +73,29 @@ def _rows(path: Path) -> tuple[Place, ...]:
     return tuple(Place(f"{path}, row {number + 1}", number, record) for number, record in enumerate(read_records(path)))
 
 
-def _lines(path: Path, content: bytes) -> tuple[Place, ...]:
+def _lines(path: Path, file: BinaryIO) -> tuple[tuple[Place, ...], str]:
+    """The records of JSON lines, and the sha256 of all that was read."""
     places: list[Place] = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
+    digest = hashlib.sha256()
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+        digest.update(line)
         where = f"{path}:{number}"
         if len(line) > MAX_LINE_BYTES:
-            raise DataError(
-                f"{where} has {len(line) / 2**20:.0f} MiB, more than the {MAX_LINE_BYTES // 2**20} of a row"
-            )
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise DataError(f"{where} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{where} is {_kind(record)}; every line of JSON lines is an object, a row")
-        places.append(Place(where, len(places), record))
-    return tuple(places)
+            raise DataError(f"{where} has more than {MAX_LINE_BYTES / 2**20:.0f} MiB, which no row has")
+        text = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        if text.strip():
+            places.append(Place(where, len(places), _record(text, where)))
+    return tuple(places), digest.hexdigest()
+
+
+def _record(line: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{where} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is {_kind(record)}; every line of JSON lines is an object, a row")
+    return record
 
 
 def _kind(value: Any) -> str:
