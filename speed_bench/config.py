@@ -210,6 +210,8 @@ def resolve(
         _put(given, key.strip(), _yaml(value, f"--set {item}"))
     for key, value in flags.items():
         _put(given, key, value)
+    if str(given.get("edition", "")).startswith("random:"):
+        given.setdefault("config", "random")  # the only one that editions of random tokens have
     _settle_engine(given, recorded, detect)
     _check_keys(given, RunConfig)
     fixed = PROTOCOLS[named]

@@ -11,6 +11,9 @@ from speed_bench.cli.group import cli
 from speed_bench.errors import EngineError, RunFolderError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from speed_bench.runner.journal import RunFile
     from speed_bench.scores import Reconciliation, Scores
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,7 +94,7 @@ def run(
 
     from speed_bench import config as settings
     from speed_bench.engines import identity
-    from speed_bench.report.terminal import LiveProgress, print_scores
+    from speed_bench.report.terminal import LiveProgress
     from speed_bench.runner import benchmark, journal
 
     if resume and out is None:
@@ -116,8 +119,7 @@ def run(
     )
     benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
     scores = _score(folder)
-    simulated = config.engine.name == "simulator"
-    print_scores(scores, folder, journal.read_run_file(folder).provenance.model, console, simulated=simulated)
+    _print(scores, folder, journal.read_run_file(folder), console)
     _refuse_other_than_asked(scores, config.algorithm)
 
 
@@ -132,13 +134,11 @@ def score(run_folder: Path) -> None:
     """
     from rich.console import Console
 
-    from speed_bench.report.terminal import print_scores
     from speed_bench.runner.journal import read_run_file
 
     run = read_run_file(run_folder)
-    simulated = run.config.engine.name == "simulator"
     scores = _score(run_folder)
-    print_scores(scores, run_folder, run.provenance.model, Console(), simulated=simulated)
+    _print(scores, run_folder, run, Console())
     _refuse_other_than_asked(scores, run.config.algorithm)
 
 
@@ -146,6 +146,20 @@ def _new_folder(name: str) -> Path:
     stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
     taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     return next(path for path in (Path("runs") / each for each in taken) if not path.exists())
+
+
+def _print(scores: "Scores", folder: Path, run: "RunFile", console: "Console") -> None:
+    from speed_bench.data.editions import RANDOM
+    from speed_bench.report.terminal import print_scores
+
+    print_scores(
+        scores,
+        folder,
+        run.provenance.model,
+        console,
+        simulated=run.config.engine.name == "simulator",
+        random_prompts=run.provenance.data.edition.startswith(RANDOM),
+    )
 
 
 def _score(folder: Path) -> "Scores":

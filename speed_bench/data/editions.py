@@ -12,13 +12,15 @@ from typing import Any
 
 import orjson
 
-from speed_bench.data.manifest import config_sha256, verify
+from speed_bench.data.manifest import config_sha256, describe_rows, verify
 from speed_bench.data.schema import conversation
 from speed_bench.data.tables import read_rows
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
 
 BUNDLED = {"open": Path(__file__).parent / "open"}
+RANDOM = "random:"
+"""What the names of editions of random tokens begin with; their length follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class Dataset:
 
 
 def load(edition: str, config: str) -> Dataset:
-    """Read and verify one config of an edition: a bundled name, or a folder.
+    """Read and verify one config of an edition: a bundled name, or a folder. Random tokens are made.
 
     >>> len(load("open", "starter").rows)
     88
     """
+    if edition.startswith(RANDOM):
+        return _random(edition, config)
     folder = folder_of(edition)
     manifest = read_manifest(folder)
     entries = config_entries(manifest, config, folder)
@@ -49,8 +53,23 @@ def load(edition: str, config: str) -> Dataset:
     return Dataset(name, version, config, config_sha256(name, version, config, entries), rows)
 
 
+def _random(edition: str, config: str) -> Dataset:
+    from speed_bench.data.random_tokens import CONFIG, rows, tokens_of
+
+    isl = tokens_of(edition)
+    if config != CONFIG:
+        raise ConfigError(f"edition {edition} has one config, '{CONFIG}', and no '{config}'; leave out --config")
+    made = rows(isl)
+    entries = describe_rows(made, lambda _: isl)
+    return Dataset(edition, "1", config, config_sha256(edition, "1", config, entries), tuple(made))
+
+
 def folder_of(edition: str) -> Path:
     """Where an edition is: a bundled name, or a path. Raises ConfigError for one that is not there."""
+    if edition.startswith(RANDOM):
+        raise ConfigError(
+            f"edition {edition} is made up on the spot and is no folder; speed-bench run --edition takes it"
+        )
     folder = BUNDLED.get(edition) or Path(edition)
     if not folder.is_dir():
         raise ConfigError(unknown("edition", edition, BUNDLED) + ", or the path of a folder with a manifest.json")

@@ -25,7 +25,7 @@ SEAM: Final = re.compile(r"\S(?= )|\n(?=[^\s/])")
 """Matches the character before a seam. What Python takes for white space includes all that the encoder does."""
 _FILLER: Final = " ."
 """One token behind anything: it begins at a seam, or takes one space of the run that it ends."""
-_CHARACTERS_PER_TOKEN: Final = 5
+_CHARACTERS_PER_TOKEN: Final = 6
 _PRINTED: Final = frozenset(range(0x21, 0x7F))
 _SLASH: Final = ord("/")
 _LEEWAY: Final = 24

@@ -25,7 +25,15 @@ WIDE = 100
 NONE = "–"
 
 
-def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Console, *, simulated: bool = False) -> None:
+def print_scores(
+    scores: Scores,
+    folder: Path,
+    model: ModelFacts,
+    console: Console,
+    *,
+    simulated: bool = False,
+    random_prompts: bool = False,
+) -> None:
     """The table of a run, what it is measured against, and where it lies."""
     console.print(_table(scores))
     for line in _sentences(scores):
@@ -36,6 +44,9 @@ def print_scores(scores: Scores, folder: Path, model: ModelFacts, console: Conso
         )
     elif scores.baseline and model.num_bytes is not None and model.num_bytes < SMALL_MODEL_BYTES:
         note = "note: on a model this small speculation rarely pays; read acceptance here, not speed-up"
+        console.print(note, highlight=False, soft_wrap=True)
+    if random_prompts:
+        note = "note: prompts are random tokens: they show what random prompts distort, not how good a drafter is"
         console.print(note, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", highlight=False, markup=False, soft_wrap=True)
 
