@@ -5,7 +5,7 @@ import random
 import re
 from typing import Any
 
-from official import PADDING, RECORDS
+from official import OBJECTS, PADDING, RECORDS
 
 from speed_bench.data.o200k import decode, encode
 from speed_bench.data.official.rows import Published
@@ -17,7 +17,8 @@ def plainly(row: Published, num_tokens: int | None, state: dict[str, Any]) -> li
     numbers = [int(each) for each in re.findall(r"_(\d+)", row.src_id)]
     found = lambda source, file, key: next(each for each in RECORDS[source, file] if each[key] == row.src_id)  # noqa: E731
     if "BAMBOO" in mark:
-        chosen = [RECORDS["bamboo", "datasets/showspred_4k.jsonl"][i]["content"] for i in numbers]
+        file = f"datasets/{mark.rpartition('/')[2]}"
+        chosen = [RECORDS["bamboo", file][i]["content"] for i in numbers]
         talks = "\n--\n".join(f"<{i + 1}>\n{each}\n</>" for i, each in enumerate(chosen))
         return [_cut(f"\nCarry these talks on. \n\n{talks}\n", num_tokens)]
     if "cnn_dailymail" in mark:
@@ -59,9 +60,10 @@ def plainly(row: Published, num_tokens: int | None, state: dict[str, Any]) -> li
             _cut(prompt.replace("\n  Put the parts in order. \n", "\nWrite the parts out in order.  \n", 1), num_tokens)
         ]
     if "RoleBench" in mark:
-        every = RECORDS["rolebench", "rolebench-eng/role-generalization/role_specific/test.jsonl"]
+        every = RECORDS["rolebench", f"rolebench-eng/{row.src_id.split('_')[1]}/role_specific/test.jsonl"]
         questions = [every[i]["question"] for i in numbers[: len(row.turns)]]
-        role, text = "Harbour Master", "Gruff. Says {tide} a lot."
+        role = every[numbers[0]]["role"]
+        text = OBJECTS["rolebench", "profiles-eng/desc.json"][role]
         first = template.format(role_name=role, role_description_and_catchphrases=text) + "\n" + questions[0]
         return [first, *(each.removeprefix(f"{role}, ").removeprefix(f" {role},") for each in questions[1:])]
     return [_scene_plainly(RECORDS["coser", "test/test_set.json"][numbers[0]])]
