@@ -116,9 +116,12 @@ def _exact(ids: list[int], num_tokens: int, tail: str) -> str:
     before, rest = bytes_of[:at].decode(errors="replace"), bytes_of[at:].decode(errors="ignore")
     for stop in range(len(rest), -1, -1):
         missing = num_tokens - num_before - count(rest[:stop] + tail)
-        filled = rest[:stop] + _FILLER * max(0, missing) + tail
-        if missing == 0 or (missing > 0 and count(filled) == num_tokens - num_before):
-            return before + filled
+        if missing == 0:
+            return f"{before}{rest[:stop]}{tail}"
+        for fillers in range(missing, missing + count(tail) + 1) if missing > 0 else ():  # the last may join the tail
+            filled = f"{rest[:stop]}{_FILLER * fillers}{tail}"
+            if count(filled) == num_tokens - num_before:
+                return before + filled
     raise DataError(f"a text cannot be brought to {num_tokens} tokens")
 
 

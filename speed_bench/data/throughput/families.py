@@ -112,7 +112,7 @@ def permutation(label: str, size: int) -> tuple[int, ...]:
     """A permutation of 0 … size − 1 that depends on the label alone.
 
     >>> permutation("a", 5), permutation("b", 5)
-    ((0, 2, 4, 3, 1), (2, 1, 3, 4, 0))
+    ((4, 1, 3, 2, 0), (2, 0, 3, 4, 1))
     """
     return _permutation(label, size)
 
