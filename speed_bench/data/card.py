@@ -91,6 +91,7 @@ def _filled(template: str, manifest: Mapping[str, Any], repo_id: str | None) -> 
         "num_masked": sum(each["num_masked"] for each in configs.values()),
         "sources": sources,
         "repo_id": repo_id,
+        "with_selection": any("selection" in each["tables"] for each in configs.values()),
         "with_buckets": any(name.startswith("throughput_") for name in configs),
         "placeholder": PLACEHOLDER,
         "front": "",

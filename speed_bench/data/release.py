@@ -72,26 +72,12 @@ def release(edition: str, configs: Sequence[str], repo_id: str, out: Path) -> Re
     """
     folder = folder_of(edition)
     manifest = read_manifest(folder)
-    released: dict[str, Any] = {key: manifest[key] for key in _OF_EDITION if key in manifest} | {"configs": {}}
-    shares: list[Share] = []
-    hidden: dict[str, str] = {}
-    columns: set[str] = set()
-    for config in _chosen(manifest, configs, folder):
-        entries = config_entries(manifest, config, folder)
-        rows = read_config(folder, config)
-        verify(rows, entries, f"{config} in {folder}")
-        require_whole(config, len(rows), f"edition {manifest['edition']}")
-        open_ids = {row.question_id for row in rows if may_be_passed_on(row, entries[row.question_id], manifest)}
-        (out / config).mkdir()
-        write_rows((row if row.question_id in open_ids else masked(row) for row in rows), out / config / PARQUET)
-        released["configs"][config] = _described(manifest["configs"][config], open_ids)
-        shares += _shares(config, entries, open_ids)
-        columns.update(text for row in rows for text in _columns(row))
-        closed = (row for row in rows if row.question_id not in open_ids)
-        hidden |= {_opening(turn): f"{row.question_id} of {config}" for row in closed for turn in row.turns}
-    _write_pages(released, repo_id, out, hidden, columns)
+    parts = [_part(folder, manifest, config, out / config) for config in _chosen(manifest, configs, folder)]
+    of_edition: dict[str, Any] = {key: manifest[key] for key in _OF_EDITION if key in manifest}
+    _write_pages({**of_edition, "configs": {part.config: part.described for part in parts}}, parts, repo_id, out)
     files = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
-    return Release(manifest["edition"], manifest["version"], tuple(released["configs"]), files, tuple(shares))
+    shares = tuple(share for part in parts for share in part.shares)
+    return Release(manifest["edition"], manifest["version"], tuple(part.config for part in parts), files, shares)
 
 
 def may_be_passed_on(row: Conversation, entry: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
@@ -113,6 +99,39 @@ def may_be_passed_on(row: Conversation, entry: Mapping[str, Any], manifest: Mapp
         allowed = isinstance(said, Mapping) and said.get("redistributable") is True
         stated = allowed and (whole or manifest["edition"] == BY_ROW)
     return stated and not any(source == each.id or _names(row.source, each) for each in _CLOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A config whose rows were written, and what the other files need to know of them."""
+
+    config: str
+    described: Mapping[str, Any]
+    """For the manifest."""
+    shares: tuple[Share, ...]
+    hidden: Mapping[str, str]
+    """The opening of every text that is masked -> whose it is."""
+    columns: frozenset[str]
+    """Every text that is written but is no turn."""
+
+
+def _part(folder: Path, manifest: Mapping[str, Any], config: str, place: Path) -> _Part:
+    """Verify the rows of a config and write them, masked where they must be."""
+    entries = config_entries(dict(manifest), config, folder)
+    rows = read_config(folder, config)
+    verify(rows, entries, f"{config} in {folder}")
+    require_whole(config, len(rows), f"edition {manifest['edition']}")
+    open_ids = {row.question_id for row in rows if may_be_passed_on(row, entries[row.question_id], manifest)}
+    place.mkdir()
+    write_rows((row if row.question_id in open_ids else masked(row) for row in rows), place / PARQUET)
+    closed = (row for row in rows if row.question_id not in open_ids)
+    return _Part(
+        config,
+        _described(manifest["configs"][config], open_ids),
+        _shares(config, entries, open_ids),
+        {_opening(turn): f"{row.question_id} of {config}" for row in closed for turn in row.turns},
+        frozenset(text for row in rows for text in _columns(row)),
+    )
 
 
 def _names(column: str, source: Source) -> bool:
@@ -151,18 +170,16 @@ def _entry(entry: Mapping[str, Any], with_text: bool) -> dict[str, Any]:
     return kept if with_text else {**kept, "masked": True}
 
 
-def _shares(config: str, entries: Mapping[str, Mapping[str, Any]], open_ids: set[str]) -> list[Share]:
+def _shares(config: str, entries: Mapping[str, Mapping[str, Any]], open_ids: set[str]) -> tuple[Share, ...]:
     with_text: Counter[str] = Counter()
     without: Counter[str] = Counter()
     for name, entry in entries.items():
         (with_text if name in open_ids else without)[plain(entry.get("source_id"))] += 1
-    return [Share(config, each, with_text[each], without[each]) for each in sorted({*with_text, *without})]
+    return tuple(Share(config, each, with_text[each], without[each]) for each in sorted({*with_text, *without}))
 
 
-def _write_pages(
-    manifest: dict[str, Any], repo_id: str, out: Path, hidden: Mapping[str, str], columns: set[str]
-) -> None:
-    """Everything but the rows, once none of it holds the opening of a text that is hidden: opening -> whose it is."""
+def _write_pages(manifest: Mapping[str, Any], parts: Sequence[_Part], repo_id: str, out: Path) -> None:
+    """Everything but the rows, once no text that is masked is quoted in any of it."""
     pages = {
         "README.md": card(manifest, repo_id),
         "LICENSE.md": licence_note(manifest, repo_id),
@@ -170,9 +187,10 @@ def _write_pages(
     }
     rows = [entry for each in manifest["configs"].values() for entry in each["rows"].values()]
     free = {**manifest, "configs": {name: {**each, "rows": {}} for name, each in manifest["configs"].items()}}
+    columns = frozenset().union(*(part.columns for part in parts))
     texts = {*pages.values(), *columns, *_texts(free), *(entry.get("source_id", "") for entry in rows)}
     said = "\0".join(map(_squeezed, texts))
-    for opening, row in hidden.items():
+    for opening, row in ((opening, row) for part in parts for opening, row in part.hidden.items()):
         if len(opening) >= _TELLING and opening in said:
             raise DataError(
                 f"the text of row {row} may not be passed on, but the manifest or a column of a row quotes it; take "

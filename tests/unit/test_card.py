@@ -177,6 +177,7 @@ def test_every_edition_has_a_card_even_if_its_manifest_says_little(edition: str)
         assert front["configs"]
         assert licence_note(described).startswith("# Licences of SPEED-Bench")
     assert ("23 %" in card(bare)) == edition.startswith("random")
+    assert "Undefined" not in licence_note(bare, "org/name")
 
 
 def test_the_card_of_the_bundled_edition_lists_all_its_configs() -> None:
