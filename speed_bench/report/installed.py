@@ -74,9 +74,7 @@ def data_summary(changes: Sequence[tuple[str, DataChange]], edition: Chosen | No
         said = f"{edition.name} {edition.version}, manifest {edition.configs[config]}" if now and edition else ""
         lines.append(f"{change:<9}  {config:<22}  {said}".rstrip())
         if change == "kept":
-            lines.append(
-                f"  {home / config} holds another edition, or what another program put there; --force gives it up"
-            )
+            lines.append(f"  {home / config} holds another edition, or another program's data; --force replaces it")
     return [*lines, f"in {home}"] if changes else []
 
 
