@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
+from speed_bench.data import o200k
 from speed_bench.data.editions import RANDOM
 from speed_bench.data.lengths import cut
-from speed_bench.data.o200k import decode, encoding
+from speed_bench.data.o200k import decode
 from speed_bench.errors import ConfigError, DataError
 from speed_bench.types import Conversation
 
@@ -77,7 +78,7 @@ def _text(name: str, isl: int) -> str:
 @functools.cache
 def usable_ids() -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """Ids that are text by themselves: no special tokens, no parts of characters, not white space alone."""
-    encoder = encoding()
+    encoder = o200k.encoding()
     special = {encoder.encode_single_token(token) for token in encoder.special_tokens_set}
     found = []
     for token in sorted(set(range(encoder.n_vocab)) - special):

@@ -190,6 +190,7 @@ def test_a_row_has_the_published_columns(bucket: Bucket) -> None:
     assert bucket.rows[48 + 5].question_id == named
 
 
+@needs_o200k
 def test_every_task_has_its_share_and_its_request_survives(bucket: Bucket) -> None:
     tiers = bucket.about["tiers"]
     assert tiers["low_entropy"]["tasks"] == {"code_completion": 24, "sorting": 24}
@@ -220,6 +221,7 @@ def test_a_row_depends_on_its_own_number_alone(bucket: Bucket) -> None:
     assert [row.turns for row in few.rows[:12]] == [row.turns for row in bucket.rows[:12]]
 
 
+@needs_o200k
 def test_every_source_is_drawn_from_and_counted(bucket: Bucket) -> None:
     families = {name for tier in bucket.about["tiers"].values() for name in tier["families"]}
     assert families == {
@@ -257,6 +259,7 @@ def test_a_book_is_without_preface_and_licence(bucket: Bucket) -> None:
     assert all("nobody reads" not in text and "A licence" not in text for text in books)
 
 
+@needs_o200k
 def test_what_looks_like_a_template_in_a_record_is_text(bucket: Bucket) -> None:
     assert any(HOSTILE in row.turns[0] for row in made(rows_per_tier=96, config="throughput_2k").rows)
 
@@ -267,6 +270,7 @@ def test_a_source_that_is_missing_or_not_wanted_is_named_and_the_others_take_its
     assert some.about["tiers"]["mixed"]["tasks"] == {"few_shot_questions": 6}
 
 
+@needs_o200k
 def test_a_family_that_would_repeat_itself_is_left_out_of_a_bucket() -> None:
     some = made(rows_per_tier=6, config="throughput_8k", num_records=40)
     assert "tokens in all, a prompt has 8000" in some.about["left_out"]["hle/Math"]
@@ -303,6 +307,7 @@ def test_a_request_that_does_not_fit_is_refused() -> None:
         composed("Read this.\n\n", [], prose(1, 50), 10)
 
 
+@needs_o200k
 def test_a_piece_is_cut_so_that_all_its_parts_are_still_there() -> None:
     parts = (part("Scene 1:", prose(1, 200)), part("Scene 2:", prose(2, 20)), part("Scene 3:", prose(3, 300)))
     [piece] = measured([Draft("a", parts, "a")])
