@@ -8,6 +8,7 @@ which they ignore: what the folder was made from, so that it can be told from wh
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ import orjson
 
 from speed_bench.data.editions import Dataset
 from speed_bench.data.schema import COLUMNS
-from speed_bench.data.tables import table
+from speed_bench.data.tables import schema, table
 from speed_bench.errors import ConfigError
 
 NAME: Final = "speed-bench"
@@ -57,11 +58,16 @@ class Contents:
 def write(dataset: Dataset, manifest: Mapping[str, Any], folder: Path) -> None:
     """Write a verified config into an empty folder. Raises ConfigError without pyarrow, OSError as the system does."""
     pa = _pyarrow()
-    arrow = folder / ARROW_FILE
-    rows = table(dataset.rows)
-    with arrow.open("wb") as file, pa.ipc.new_stream(file, rows.schema) as stream:
-        stream.write_table(rows, max_chunksize=_BATCH)
-    (folder / INFO_FILE).write_bytes(orjson.dumps(_info(dataset, manifest, arrow, rows.nbytes)))
+    arrow, num_bytes = folder / ARROW_FILE, 0
+    with arrow.open("wb") as file:
+        with pa.ipc.new_stream(file, schema()) as stream:
+            for first in range(0, len(dataset.rows), _BATCH):
+                part = table(dataset.rows[first : first + _BATCH])
+                stream.write_table(part)
+                num_bytes += part.nbytes
+        file.flush()
+        os.fsync(file.fileno())
+    (folder / INFO_FILE).write_bytes(orjson.dumps(_info(dataset, manifest, arrow, num_bytes)))
 
 
 def read(folder: Path) -> Contents | None:

@@ -46,7 +46,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     except ModuleNotFoundError as error:
         raise ConfigError(f"{path.name} is Parquet; pip install 'speed-bench[data]' to read it") from error
     try:
-        return list(pq.ParquetFile(path).read().to_pylist())
+        with pq.ParquetFile(path) as file:
+            return [record for batch in file.iter_batches(_ROW_GROUP) for record in batch.to_pylist()]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is not a Parquet file that can be read: {said}") from error
