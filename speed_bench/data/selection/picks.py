@@ -40,7 +40,7 @@ class Selection:
     close_pairs: tuple[Pair, ...]
     """Chosen pairs above the cap, which none was found without."""
     restarts: int
-    """How many local optima it is the best of."""
+    """How many candidates the search began with, each in turn."""
     seed: int
 
     @property
@@ -115,7 +115,7 @@ def published(embeddings: npt.ArrayLike, k: int, seed: int = 0) -> Selection:
     Of equal candidates the first is added; of equal swaps the one that takes out the first, then takes in the first.
     """
     pool = plain_pool(embeddings, k, seed=seed)
-    return _selection(pool, local_optimum(pool, int(pool.firsts[0])).chosen, 1, seed)
+    return _selection(pool, local_optimum(pool, pool.firsts[:1].tolist()).chosen, 1, seed)
 
 
 def _selection(pool: Pool, found: Sequence[int], restarts: int, seed: int) -> Selection:
@@ -146,22 +146,31 @@ def _pairs(pool: Pool, chosen: Indices) -> list[Pair]:
 
 
 def _mean(rows: FloatArray) -> float:
-    """The objective of rows that are multiples of 2⁻²⁵, whose sum is therefore exact."""
-    total = math.fsum((rows.sum(axis=0) ** 2).tolist()) - math.fsum((rows**2).ravel().tolist())
-    return total / (len(rows) * (len(rows) - 1))
+    """The objective of rows that are multiples of 2⁻²⁵, whose sums and lengths are therefore exact."""
+    return (_square(rows.sum(axis=0)) - _own(rows)) / (len(rows) * (len(rows) - 1))
 
 
 def _random_mean(pool: Pool) -> float:
-    """The expected objective of a random selection with the quotas c: Σ over strata of c_a c_b · their mean similarity.
+    """The expected objective of a random selection with the quotas c.
 
-    Within a stratum the pairs are of two different candidates, and of c_a (c_a − 1) of them.
+    Two different strata contribute c_a·c_b times the mean similarity between them, a stratum of s candidates
+    c_a·(c_a − 1) times that of two different ones of its own. The sum over all pairs of strata is the square of
+    Σ_a (c_a / s_a)·Σ_{i∈a} xᵢ, in which a stratum's pairs with itself are then exchanged.
     """
-    runs = list(zip(pool.edges[:-1], pool.edges[1:], pool.quotas.tolist(), strict=True))
-    sums = [pool.rows[start:end].sum(axis=0) for start, end, _ in runs]
-    whole = math.fsum(sum(total * (c / (end - start)) for total, (start, end, c) in zip(sums, runs, strict=True)) ** 2)
-    for total, (start, end, c) in zip(sums, runs, strict=True):
-        size, square = int(end - start), math.fsum(total**2)
-        within = square - math.fsum((pool.rows[start:end] ** 2).ravel())
-        whole += c * (c - 1) * within / max(size * (size - 1), 1) - c * c * square / size**2
+    total, whole = np.zeros(pool.rows.shape[1]), 0.0
+    for start, end, count in zip(pool.edges[:-1], pool.edges[1:], pool.quotas.tolist(), strict=True):
+        rows, size = pool.rows[start:end], int(end - start)
+        own, square = _own(rows), _square(rows.sum(axis=0))
+        total += rows.sum(axis=0) * (count / size)
+        whole += count * (count - 1) * (square - own) / max(size * (size - 1), 1) - count**2 * square / size**2
     k = int(pool.quotas.sum())
-    return whole / (k * (k - 1))
+    return (whole + _square(total)) / (k * (k - 1))
+
+
+def _square(row: FloatArray) -> float:
+    return math.fsum((row * row).tolist())
+
+
+def _own(rows: FloatArray) -> float:
+    """Σ xᵢ·xᵢ."""
+    return math.fsum(np.einsum("ij,ij->i", rows, rows).tolist())

@@ -20,7 +20,7 @@ _CHECK = 50
 _STIFFNESS = 2.0
 """ρ: about the curvature of F along a move, so that masses and prices settle equally fast."""
 
-_EXACT = 1e-5
+_EXACT = 2e-6
 """The descent ends where a round improves the bound on the mean by less."""
 
 _EXCESS = 1e-3

@@ -1,4 +1,4 @@
-"""The search: greedy growth from one candidate, swaps until none helps, and that again from many candidates.
+"""The search: growth by the least similar candidate, swaps until none helps, and that again from many beginnings.
 
 Both keep, for every candidate, what it would add: the sum of its similarities to the chosen ones, and the number of
 chosen ones that it is too close to. The two are packed into one integer, the number of close pairs above the sum, so
@@ -12,6 +12,8 @@ candidate that is close to no chosen one: a few hundred candidates of thousands,
 much as a step of the growth.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,9 @@ _PAIR = 1 << 48
 _TAKEN = 1 << 61
 """What bars a candidate: more than any cost."""
 
+_PARENTS, _GENERATIONS = 12, 4
+"""How many selections are combined with each other, and how often: at most 264 growths, from rows that are shared."""
+
 _MOST = ONE + ONE // 256
 """No similarity is above it: the rows have length 1 within 10⁻³."""
 
@@ -42,38 +47,47 @@ class Found(NamedTuple):
 
 
 def search(pool: Pool, restarts: int) -> Found:
-    """The best of the selections that `restarts` different candidates lead to."""
-    return min(local_optimum(pool, int(first)) for first in pool.firsts[:restarts])
+    """The best selection that `restarts` different candidates lead to, or what the best of those have in common.
+
+    Good selections share most of their rows. Two of them are combined by growing again from the rows they share; the
+    better results take the places of the worse parents, and are combined in turn.
+    """
+    best = sorted({local_optimum(pool, [int(first)]) for first in pool.firsts[:restarts]})[:_PARENTS]
+    combined: set[tuple[Found, Found]] = set()
+    for _ in range(_GENERATIONS):
+        pairs = [pair for pair in combinations(best, 2) if pair not in combined]
+        combined.update(pairs)
+        best = sorted({*best, *(local_optimum(pool, sorted({*a.chosen} & {*b.chosen})) for a, b in pairs)})[:_PARENTS]
+    return best[0]
 
 
-def local_optimum(pool: Pool, first: int) -> Found:
-    """What growth from a candidate and swaps lead to.
+def local_optimum(pool: Pool, begun: Sequence[int]) -> Found:
+    """What growth from some rows, which quotas allow, and swaps lead to.
 
     Of equal candidates the growth takes the one with the lowest position; of equal swaps the refinement takes out the
     lowest position, then in the lowest.
     """
-    chosen, costs = grow(pool, first)
-    chosen, costs = refine(pool, chosen, costs)
+    chosen, costs = refine(pool, *grow(pool, begun))
     return Found(int(costs[chosen].sum()), tuple(sorted(chosen.tolist())))
 
 
-def grow(pool: Pool, first: int) -> tuple[Indices, Sums]:
+def grow(pool: Pool, begun: Sequence[int]) -> tuple[Indices, Sums]:
     """Add the candidate of least cost until every quota is filled: the chosen ones, and what each candidate adds."""
     costs = np.zeros(len(pool.positions), dtype=np.int64)
-    left, chosen, latest = pool.quotas.copy(), np.empty(pool.quotas.sum(), dtype=np.intp), first
-    stratum = np.searchsorted(pool.edges, np.arange(len(costs)), side="right") - 1
-    for step in range(len(chosen)):
-        chosen[step] = latest
+    left, stratum, chosen = pool.quotas.copy(), pool.stratum, list(begun)
+    for step in range(int(left.sum())):
+        if step == len(chosen):
+            chosen.append(int(costs.argmin()))
+        latest = chosen[step]
         _add(pool, costs, latest)
         costs[latest] += _TAKEN
         number = stratum[latest]
         left[number] -= 1
         if not left[number]:
             costs[pool.edges[number] : pool.edges[number + 1]] += _TAKEN
-        latest = int(costs.argmin())
     costs -= _TAKEN  # every stratum is closed by now
     costs[chosen] -= _TAKEN
-    return chosen, costs
+    return np.array(chosen), costs
 
 
 def refine(pool: Pool, chosen: Indices, costs: Sums) -> tuple[Indices, Sums]:
