@@ -253,11 +253,6 @@ class TestClone:
     def test_its_own_rows_are_found(self, clone: Path, cache: Path):
         assert by_name("starter", cache_dir=str(cache))["test"].to_list() == rows(Path("open"), "starter")
 
-    def test_without_the_file_that_protects_it_datasets_looks_at_anything(self, clone: Path, cache: Path):
-        (clone / ".huggingface.yaml").unlink()
-        with pytest.raises(ValueError, match="Couldn't infer the same data file format"):
-            by_name("qualitative", cache_dir=str(cache))
-
 
 def test_in_a_fresh_directory_of_an_offline_process_they_answer_at_once(home: Path, tmp_path: Path, edition: Path):
     env = clean_environment(home, HF_HUB_OFFLINE="1")
