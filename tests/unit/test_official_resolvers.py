@@ -1,10 +1,12 @@
 """Masked rows of all thirteen kinds get the prompts of the recipe, and rows that are not to be trusted get none."""
 
+import hashlib
 import importlib.util
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from official import (
     OBJECTS,
@@ -22,7 +24,7 @@ from official import (
 from official_plainly import plainly
 
 from speed_bench.data import o200k
-from speed_bench.data.official import prepare
+from speed_bench.data.official import prepare, recipe
 from speed_bench.data.official.partial import Partial
 from speed_bench.data.official.prepare import Resolved
 from speed_bench.data.official.records import Records
@@ -88,6 +90,11 @@ def test_what_is_drawn_for_an_expert_row_depends_on_the_rows_before_it_and_on_no
     assert resolved("throughput_1k", rows[1:], tmp_path).rows[0] != both[1]
 
 
+def test_the_exam_is_halved_as_datasets_3_4_and_5_all_do() -> None:
+    halves = orjson.dumps(recipe._halves(2500))
+    assert hashlib.sha256(halves).hexdigest() == HALVES
+
+
 def test_each_file_of_a_source_is_read_once_for_all_rows(tmp_path: Path) -> None:
     library = Memory()
     resolved("qualitative", QUALITATIVE, tmp_path, library)
@@ -151,6 +158,7 @@ def test_braces_in_a_record_are_text(tmp_path: Path) -> None:
     assert resolved("qualitative", [row], tmp_path, library).rows[0].turns == (f"Sum: {record['article']}",)
 
 
+HALVES = "7ed552ecc0ebf4b2f9714c1283ee599c499b5b73b004b9e037f08ad50ffbc850"
 HLE, TALKS = SOURCES["hle"].url, "https://github.com/RUCAIBox/BAMBOO/blob/main/datasets"
 
 
