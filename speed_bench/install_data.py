@@ -19,7 +19,7 @@ import filelock
 from speed_bench.cache_folders import aside, cache, clear, discard, writing
 from speed_bench.data import cached
 from speed_bench.data.cached import Contents
-from speed_bench.data.configs import QUALITATIVE, Chosen, choose
+from speed_bench.data.configs import QUALITATIVE, Chosen, choose, require_name
 from speed_bench.data.editions import folder_of, load, read_manifest
 from speed_bench.errors import CacheError, DataError
 
@@ -85,7 +85,12 @@ def default() -> Chosen | None:
 
 
 def look(home: Path, configs: Sequence[str] = ()) -> list[Place]:
-    """What the cache at `home` holds of these configs, or of every one. Raises CacheError if it cannot be read."""
+    """What the cache at `home` holds of these configs, or of every one.
+
+    Raises CacheError if it cannot be read, ConfigError for a name that leads out of it.
+    """
+    for config in configs:
+        require_name(config)
     try:
         names = configs or [path.name for path in sorted(home.glob("[!.]*")) if path.is_dir()]
         places = [_look(home / name) for name in names]

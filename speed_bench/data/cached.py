@@ -73,10 +73,11 @@ def write(dataset: Dataset, manifest: Mapping[str, Any], folder: Path) -> None:
 def read(folder: Path) -> Contents | None:
     """What a folder says it was made from; None if we did not make it, or if it cannot be read."""
     try:
-        said = orjson.loads((folder / INFO_FILE).read_bytes())["speed_bench"]
-        return Contents(**said)
+        contents = Contents(**orjson.loads((folder / INFO_FILE).read_bytes())["speed_bench"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    kinds = {key: int if key == "num_rows" else str for key in Contents.__annotations__}
+    return contents if all(isinstance(getattr(contents, key), kind) for key, kind in kinds.items()) else None
 
 
 def intact(folder: Path, contents: Contents) -> bool:

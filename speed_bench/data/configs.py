@@ -60,7 +60,7 @@ class Chosen:
 def choose(edition: str, configs: Sequence[str] = ()) -> Chosen:
     """These configs of an edition, or those of the six published ones that it has; which are whole.
 
-    Raises ConfigError for an edition or a config that is not there, DataError for one with too few rows.
+    Raises ConfigError for an edition or a config that is not there or cannot be named so, DataError for too few rows.
     """
     folder = folder_of(edition)
     manifest = read_manifest(folder)
@@ -76,11 +76,16 @@ def choose(edition: str, configs: Sequence[str] = ()) -> Chosen:
             f"{', '.join(sorted(known))}, which can be chosen by name"
         )
     for config in chosen:
-        if not _CONFIG_NAME.fullmatch(config):
-            raise DataError(f"edition {name}: {config!r} cannot be the name of a config; letters, digits, _ - . can")
+        require_name(config)
         require_whole(config, len(known[config]["rows"]), f"edition {name} {version}")
     sha256 = hashlib.sha256(orjson.dumps([name, version, sorted(hashes.items())])).hexdigest()
     return Chosen(folder, manifest, {config: hashes[config] for config in chosen}, sha256)
+
+
+def require_name(config: str) -> None:
+    """Refuse a name that cannot be that of a folder in a cache, such as one that leads out of it."""
+    if not _CONFIG_NAME.fullmatch(config):
+        raise ConfigError(f"{config!r} cannot be the name of a config; letters, digits and _ - . can")
 
 
 def require_whole(config: str, num_rows: int, where: str) -> None:

@@ -149,13 +149,15 @@ class TestSizes:
         with pytest.raises(ConfigError, match="did you mean 'throughput_1k'"):
             choose(str(edition), ["thruput_1k"])
 
-    def test_a_config_cannot_lead_out_of_the_cache(self, tmp_path: Path) -> None:
+    def test_a_config_cannot_lead_out_of_the_cache(self, tmp_path: Path, home: Path) -> None:
         folder = starter(tmp_path / "evil")
         manifest = orjson.loads((folder / "manifest.json").read_bytes())
         manifest["configs"] = {"../../evil": manifest["configs"][STARTER]}
         (folder / "manifest.json").write_bytes(orjson.dumps(manifest))
-        with pytest.raises(DataError, match=r"'../../evil' cannot be the name of a config"):
+        with pytest.raises(ConfigError, match=r"'../../evil' cannot be the name of a config"):
             choose(str(folder), ["../../evil"])
+        with pytest.raises(ConfigError, match=r"'..' cannot be the name of a config"):
+            remove(home, [".."], force=True)
 
 
 class TestReplacing:
@@ -193,6 +195,14 @@ class TestReplacing:
         assert remove(home) == [(STARTER, "kept")]
         assert [version.contents for version in look(home)[0].versions] == [None]
         assert remove(home, force=True) == [(STARTER, "removed")]
+
+    @pytest.mark.parametrize(
+        "said", [None, [], {}, {"edition": "open"}, dict.fromkeys(cached.Contents.__annotations__, 1)]
+    )
+    def test_what_does_not_say_of_itself_what_we_say_is_not_ours(self, home: Path, said: object) -> None:
+        path = put_foreign(home, STARTER)
+        (path / "dataset_info.json").write_bytes(orjson.dumps({"config_name": STARTER, "speed_bench": said}))
+        assert look(home)[0].versions[0].contents is None
 
     def test_a_config_that_joins_an_edition_takes_nothing_from_the_others(self, tmp_path: Path, home: Path) -> None:
         folder = write_edition(tmp_path / "grows", ["chat"], num_rows=3)
