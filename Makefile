@@ -34,7 +34,7 @@ SGLANG_STUBS := tests/environments/sglang_stubs
 
 MODELS     := build/models/.ready
 
-.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu test-curate check setup setup-curate clean
+.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu test-curate test-export check setup setup-curate clean
 .DEFAULT_GOAL := run
 
 run: setup  ## measure the embedded model with and without speculation; OUT=DIR, ARGS="flags of speed-bench run"
@@ -70,7 +70,7 @@ test: setup  ## everything that needs no GPU and no network beyond the package i
 test-compat: $(COMPAT:%=.venv-datasets-%/.ready)  ## the `evaluate` modules in each version of datasets; ≤ 6 min, ≤ 2 again
 	@for version in $(COMPAT); do echo "== datasets $$version"; .venv-datasets-$$version/bin/pytest tests/compat || exit 1; done
 
-$(WHEEL): pyproject.toml README.md $(shell find speed_bench metrics -name __pycache__ -prune -o -print)
+$(WHEEL): pyproject.toml README.md $(shell find speed_bench metrics cards -name __pycache__ -prune -o -print)
 	@rm -rf $(@D)
 	@$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(@D) .
 	@touch $@
@@ -111,6 +111,15 @@ test-sglang: setup .venv-sglang/.ready $(MODELS)  ## the real SGLang on the CPU,
 test-curate: setup-curate  ## prompts are chosen with the real embedder; ≤ 8 min
 	$(BIN)/pytest -m curate
 
+test-export: setup .venv-aiperf/.ready .venv-guidellm/.ready $(COMPAT:%=.venv-datasets-%/.ready)  ## prompts through the loaders of other tools; ≤ 5 min
+	$(BIN)/pytest -m export tests/exchange
+
+.venv-aiperf/.ready .venv-guidellm/.ready: .venv-%/.ready: tests/environments/%.txt
+	@echo "setting up $(@D) …"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement $<
+	@touch $@
+
 test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tests.md
 	$(BIN)/pytest -m gpu -rs tests/engines
 
@@ -124,7 +133,7 @@ test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tes
 	@touch $@
 
 test-long: setup  ## kills, fuzzing, full disks: what takes minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu and not curate' --timeout 900
+	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu and not curate and not export' --timeout 900
 
 clean:
-	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang .venv-aiperf .venv-guidellm build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from speed_bench.data import selection
 from speed_bench.data.candidates import RECIPES, distinct, pools
 from speed_bench.data.configs import ROWS_PER_CATEGORY
-from speed_bench.data.embedding import embed
-from speed_bench.data.o200k import count
+from speed_bench.data.embedding import embed, model_folder
+from speed_bench.data.o200k import count, encoding
 from speed_bench.data.quotas import Quotas, quotas
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Library
@@ -44,7 +44,7 @@ class Settings:
     allow_close_pairs: bool = False
     """Where the cap cannot be met: take the closest pairs that must be taken, and list them, instead of stopping."""
     pool_limit: int | None = None
-    """At most so many candidates of a category, an even share of every source; None: all."""
+    """At most so many candidates of a category, every kind in proportion to its quota; None: all."""
     without: tuple[str, ...] = ()
     """Sources that are not read."""
 
@@ -91,6 +91,7 @@ def curate(
     """
     import numpy as np
 
+    encoding(), model_folder(embedder)  # what is missing is told now, not after the embeddings
     progress("candidates", 0, 1)
     library.check_access([source for source in RECIPES if source not in settings.without])
     found = pools(library, settings.without)
@@ -103,7 +104,7 @@ def curate(
                 f"category {category} has {len(rows)} candidates after duplicates were taken away, and needs "
                 f"{ROWS_PER_CATEGORY}; not read: {', '.join(found.left_out) or 'nothing'}"
             )
-    limited = {category: limit(rows, settings.pool_limit) for category, rows in pool.items()}
+    limited = {category: limit(category, rows, settings.pool_limit) for category, rows in pool.items()}
     older = {category: [row for row in rows if row.source == OLDER.url] for category, rows in found.rows.items()}
     every = [row for rows in (*limited.values(), *older.values()) for row in rows]
     embedded = embed([text_of(row) for row in every], embedder, cache, lambda *at: progress("embeddings", *at))
@@ -117,7 +118,10 @@ def curate(
             "older_benchmark": _similarity([vector_of[row.question_id] for row in older[category]]),
         }
         vectors = np.stack([vector_of[row.question_id] for row in rows])
-        chosen.append(choose(category, rows, vectors, settings, about))
+        try:
+            chosen.append(choose(category, rows, vectors, settings, about))
+        except DataError as error:
+            raise DataError(f"category {category}: {error}") from error
     progress("selection", len(limited), len(limited))
     everything = {
         "settings": asdict(settings),
@@ -144,8 +148,8 @@ def choose(
         picked = selection.select(
             vectors,
             ROWS_PER_CATEGORY,
-            labels=share.labels,
-            counts=share.counts,
+            labels=[share.names[label] for label in share.labels],
+            counts=dict(zip(share.names, share.counts, strict=True)),
             cap=settings.cap,
             restarts=settings.restarts,
             seed=settings.seed,
@@ -164,23 +168,18 @@ def choose(
     return Chosen(category, tuple(pool), vectors, tuple(picked.chosen), facts)
 
 
-def limit(pool: Sequence[Conversation], most: int | None) -> list[Conversation]:
-    """At most so many of a pool: every source and length of conversation keeps its share, its rows by hash.
-
-    >>> limit([], 5)
-    []
-    """
+def limit(category: str, pool: Sequence[Conversation], most: int | None) -> list[Conversation]:
+    """At most so many of a pool: every kind of candidate in proportion to its quota, those of a kind by hash."""
     if most is None or len(pool) <= most:
         return list(pool)
-    groups: dict[tuple[str, bool], list[Conversation]] = {}
-    for row in pool:
-        groups.setdefault((row.source, row.multiturn), []).append(row)
-    ranked = {
-        row.question_id: ((place + 0.5) / len(rows), row.question_id)
-        for rows in groups.values()
-        for place, row in enumerate(sorted(rows, key=lambda row: sha256(row.question_id.encode()).digest()))
-    }
-    taken = set(sorted(ranked, key=lambda name: ranked[name])[:most])
+    share = quotas(category, pool, most)
+    left = list(share.counts)
+    taken: set[str] = set()
+    labelled = zip(share.labels, (row.question_id for row in pool), strict=True)
+    for label, name in sorted(labelled, key=lambda each: sha256(each[1].encode()).digest()):
+        if left[label]:
+            left[label] -= 1
+            taken.add(name)
     return [row for row in pool if row.question_id in taken]
 
 
@@ -205,18 +204,27 @@ def lengths(rows: Iterable[Conversation]) -> dict[str, float]:
     }
 
 
-def _measured(picked: "selection.Selection", ids: Sequence[str]) -> dict[str, Any]:
+def _measured(picked: selection.Selection, ids: Sequence[str]) -> dict[str, Any]:
     """Similarities as numbers of the manifest: four decimals, which the last bits of a processor do not move."""
-    first, second, closest = picked.max_pair
     return {
         "picked": len(picked.chosen),
-        "mean_similarity": round(picked.mean_similarity, 4),
-        "random": round(picked.random_mean, 4),
-        "lower_bound": None if picked.lower_bound is None else round(picked.lower_bound, 4),
-        "gap": None if picked.gap is None else round(picked.gap, 4),
-        "max_pair": [ids[first], ids[second], round(closest, 4)],
-        "close_pairs": [[ids[one], ids[other], round(value, 4)] for one, other, value in picked.close_pairs],
+        "mean_similarity": _rounded(picked.mean_similarity),
+        "random": _rounded(picked.random_mean),
+        "lower_bound": _rounded(picked.lower_bound),
+        "gap": _rounded(picked.gap),
+        "max_pair": None if picked.max_pair is None else _named(picked.max_pair, ids),
+        "close_pairs": [_named(pair, ids) for pair in picked.close_pairs],
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _named(pair: selection.Pair, ids: Sequence[str]) -> list[str | float]:
+    """Two question_ids and their similarity."""
+    first, second, similarity = pair
+    return [ids[first], ids[second], round(similarity, 4)]
 
 
 def _similarity(vectors: Sequence["np.ndarray"]) -> dict[str, Any] | None:

@@ -33,23 +33,28 @@ class Stages:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that so many of so many are done; a stage that is complete leaves a line with its time."""
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Show that so many of so many are done, None where that is not known yet.
+
+        A stage that is complete leaves a line with its time.
+        """
         now = time.monotonic()
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
             self._started[stage] = self._said[stage] = now
         self._bars.update(self._tasks[stage], completed=done, total=total)
         took = now - self._started[stage]
-        if done >= total:
+        if total is not None and done >= total:
             self._bars.update(self._tasks[stage], visible=False)
             if self._said.pop(stage, None) is not None:
                 self._say(f"{stage}: {total:,} in {took:.1f} s")
         elif not self._console.is_terminal and now - self._said.get(stage, now) >= LINE_EVERY_S:
             self._said[stage] = now
-            self._say(f"{stage}: {done:,} of {total:,} after {took:.0f} s")
+            of = "" if total is None else f" of {total:,}"
+            self._say(f"{stage}: {done:,}{of} after {took:.0f} s")
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -20,14 +20,14 @@ NONE = "–"
 
 def print_curation(about: Mapping[str, Any], console: Console) -> None:
     """Per category: pool, similarity of the picks beside random ones and the older benchmark, bound, lengths."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("category\n", no_wrap=True)
     for heading in (
         "pool\n",
-        "mean pairwise\nsimilarity",
-        "above the best\npossible, at most",
+        "mean pair\nsimilarity",
+        "from best\nat most",
         "random\npicks",
-        "older\nbenchmark",
+        "older\nbench",
         "closest\npair",
         "mean tokens\n(published)",
     ):

@@ -9,7 +9,7 @@ from hard_rows import MIXED
 from speed_bench.data.exchange.exports import export, target
 from speed_bench.types import Conversation
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.export
 
 
 def turns(rows: Sequence[Conversation], role: str | None) -> list[Any]:

@@ -8,7 +8,7 @@ from hard_rows import MIXED, SINGLE
 
 from speed_bench.data.exchange.exports import export, target
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.export
 
 
 def test_every_turn_is_there_as_it_is_and_carries_the_whole_history(drive: Callable, tmp_path: Path) -> None:

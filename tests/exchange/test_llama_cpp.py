@@ -9,7 +9,7 @@ from hard_rows import MIXED, SINGLE
 
 from speed_bench.data.exchange.exports import export, target
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.export
 
 
 @pytest.mark.parametrize("environment", [".venv", ".venv-datasets-3.6", ".venv-datasets-4.8"])

@@ -73,7 +73,7 @@ def curate(
     folders.require_new(out, names, force=force)
     console = Console()
     with Stages(console) as stages:
-        library = open_library(mirror, progress=stages)
+        library = open_library(mirror, lambda each: stages(each.what, each.done, each.total))
         for name in names:
             if name == configs.QUALITATIVE:
                 _qualitative(library, out, embedder, cache, settings, stages, console)
