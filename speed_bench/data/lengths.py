@@ -41,9 +41,6 @@ def exactly(text: str, num_tokens: int, padding: str = PADDING) -> str:
     It is cut between two characters. Where the tokens of the cut text are fewer than wanted, because the cut fell into
     a character of several tokens, single tokens ` .` follow. A text that is too short is followed by lines of
     `padding`, the last of which may be cut.
-
-    >>> count(exactly("One two three four five", 3)), count(exactly("One", 1000))
-    (3, 1000)
     """
     if num_tokens < 1:
         raise ValueError(f"{num_tokens} tokens cannot be had; 1 is the least")
@@ -59,11 +56,7 @@ def exactly(text: str, num_tokens: int, padding: str = PADDING) -> str:
 
 
 def cut(text: str, num_tokens: int, tail: str = "") -> str:
-    """The beginning of a text, then `tail`, together exactly `num_tokens`. Raises DataError for a text too short.
-
-    >>> count(cut("One two three four five", 3, tail="."))
-    3
-    """
+    """The beginning of a text, then `tail`, together exactly `num_tokens`. Raises DataError for a text too short."""
     ids = first_ids(text, num_tokens)
     if len(ids) + count(tail) < num_tokens:
         raise DataError(f"a text of {len(ids)} tokens cannot be cut to {num_tokens}")
@@ -86,11 +79,7 @@ def official_cut(text: str, num_tokens: int, padding: str) -> str:
 
 
 def padding_share(text: str, num_tokens: int) -> float:
-    """Which share of `num_tokens` is padding once the text has been brought to that length.
-
-    >>> padding_share("", 4), padding_share("One, two, three, four", 4)
-    (1.0, 0.0)
-    """
+    """Which share of `num_tokens` is padding once the text has been brought to that length."""
     return max(0.0, 1 - len(first_ids(text, num_tokens)) / num_tokens)
 
 

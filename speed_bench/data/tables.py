@@ -4,6 +4,7 @@ They are written without the schema metadata of Hugging Face, whose `List` datas
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,14 +15,17 @@ from speed_bench.types import Conversation
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROW_GROUP = 512
+_ROW_GROUP = 128
 
 
 def write_rows(rows: Iterable[Conversation], path: Path | IO[bytes]) -> None:
     """Write rows, in order. The same rows give the same bytes with the same pyarrow."""
     import pyarrow.parquet as pq
 
-    pq.write_table(table(rows), path, compression="zstd", row_group_size=_ROW_GROUP)
+    waiting = iter(rows)
+    with pq.ParquetWriter(path, schema(), compression="zstd") as file:
+        while group := list(islice(waiting, _ROW_GROUP)):  # 200 MB of text are never held a second time
+            file.write_table(table(group))
 
 
 def table(rows: Iterable[Conversation]) -> "pa.Table":

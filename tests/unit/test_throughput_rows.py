@@ -314,7 +314,7 @@ def test_a_piece_is_cut_so_that_all_its_parts_are_still_there() -> None:
     shown = piece.beginning(300)
     assert count(shown) == 300
     assert parts[1].text in shown
-    assert shown.count(" …\n\n") == 2
+    assert shown.count(" ...\n\n") == 2
     assert count(piece.beginning(40)) == 40
 
 

@@ -21,7 +21,7 @@ SMALL: Final = 1024
 """Tokens of a piece up to which it is better replaced by one that fits than cut."""
 LOOK_AHEAD: Final = 64
 """How many further pieces are tried for such a room."""
-_CUT: Final = " …\n\n"
+_CUT: Final = " ...\n\n"
 """Ends a part that was cut."""
 
 
