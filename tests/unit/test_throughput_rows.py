@@ -168,6 +168,13 @@ def made(without: Iterable[str] = (), rows_per_tier: int = 48, config: str = "th
     return throughput_rows(library, config, without=frozenset(without), rows_per_tier=rows_per_tier)
 
 
+def rows_of_tasks(bucket: Bucket) -> dict[str, dict[str, int]]:
+    return {
+        tier: {task: each["num_rows"] for task, each in about["tasks"].items()}
+        for tier, about in bucket.about["tiers"].items()
+    }
+
+
 @pytest.fixture(scope="module")
 def bucket() -> Bucket:
     return made()
@@ -192,10 +199,11 @@ def test_a_row_has_the_published_columns(bucket: Bucket) -> None:
 
 @needs_o200k
 def test_every_task_has_its_share_and_its_request_survives(bucket: Bucket) -> None:
-    tiers = bucket.about["tiers"]
-    assert tiers["low_entropy"]["tasks"] == {"code_completion": 24, "sorting": 24}
-    assert tiers["mixed"]["tasks"] == {"answer_ranking": 24, "few_shot_questions": 24}
-    assert tiers["high_entropy"]["tasks"] == {"book": 16, "creative_writing": 16, "dialogue": 16}
+    assert rows_of_tasks(bucket) == {
+        "low_entropy": {"code_completion": 24, "sorting": 24},
+        "mixed": {"answer_ranking": 24, "few_shot_questions": 24},
+        "high_entropy": {"book": 16, "creative_writing": 16, "dialogue": 16},
+    }
     requests = {
         "code_completion": "Finish the code",
         "sorting": "put its scenes into the order",
@@ -233,8 +241,8 @@ def test_every_source_is_drawn_from_and_counted(bucket: Bucket) -> None:
     assert bucket.about["left_out"] == {}
     for tier in bucket.about["tiers"].values():
         assert tier["max_padding_share"] <= MOST_PADDING
-        assert tier["rows_per_record"] >= 1
-        assert sum(each["num_rows"] for each in tier["families"].values()) == 48
+        assert all(each["rows_per_record"] >= 1 for each in (tier, *tier["tasks"].values()))
+        assert sum(tier["families"].values()) == tier["num_rows"] == 48
     assert orjson.loads(orjson.dumps(bucket.about)) == bucket.about
 
 
@@ -267,7 +275,7 @@ def test_what_looks_like_a_template_in_a_record_is_text(bucket: Bucket) -> None:
 def test_a_source_that_is_missing_or_not_wanted_is_named_and_the_others_take_its_rows() -> None:
     some = made(without=["hle", "adaleval_stackselect"], rows_per_tier=6)
     assert some.about["left_out"] == dict.fromkeys(("adaleval_stackselect", "hle"), "left out on request")
-    assert some.about["tiers"]["mixed"]["tasks"] == {"few_shot_questions": 6}
+    assert rows_of_tasks(some)["mixed"] == {"few_shot_questions": 6}
 
 
 @needs_o200k

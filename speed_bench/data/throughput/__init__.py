@@ -166,30 +166,30 @@ def _check(rows: Sequence[Conversation], num_tokens: int) -> None:
 
 def _about(made: Sequence[Made], num_tokens: int) -> dict[str, Any]:
     """What a manifest says of a tier."""
-    uses = Counter((each.family.source, record) for each in made for record in set(each.prompt.records))
-    families = {each.family.name: each.family for each in made}
+    tasks: dict[str, list[Made]] = {}
+    for each in made:
+        tasks.setdefault(each.task, []).append(each)
+    padding = [each.prompt.num_padding for each in made]
     return {
-        "tasks": dict(sorted(Counter(each.task for each in made).items())),
-        "families": {
-            name: _reuse([each for each in made if each.family is family], num_tokens)
-            for name, family in sorted(families.items())
-        },
-        "num_records": len(uses),
-        "rows_per_record": round(sum(uses.values()) / len(uses), 2),
-        "num_padded": sum(each.prompt.num_padding > 0 for each in made),
-        "max_padding_share": round(max(each.prompt.num_padding for each in made) / num_tokens, 4),
+        **_reuse(made, num_tokens),
+        "num_padded": sum(num > 0 for num in padding),
+        "max_padding_share": round(max(padding) / num_tokens, 4),
+        "tasks": {task: _reuse(rows, num_tokens) for task, rows in sorted(tasks.items())},
+        "families": dict(sorted(Counter(each.family.name for each in made).items())),
     }
 
 
 def _reuse(made: Sequence[Made], num_tokens: int) -> dict[str, Any]:
-    """Of a family: how many rows draw from it, and how often they draw the same.
+    """How many rows there are, from how many records, and how often they draw the same.
 
-    `tokens_per_material` are the tokens of its rows over those of all its records: above 1 something is drawn twice.
+    `tokens_per_material` are the tokens of the rows over those of all records that they may draw from: above 1
+    something is drawn twice. A passage of a book is a record by itself, and overlaps others.
     """
-    uses = Counter(record for each in made for record in set(each.prompt.records))
+    uses = Counter((each.family.source, record) for each in made for record in set(each.prompt.records))
+    pools = {id(each.family.pool): each.family.material for each in made}
     return {
         "num_rows": len(made),
         "num_records": len(uses),
         "rows_per_record": round(sum(uses.values()) / len(uses), 2),
-        "tokens_per_material": round(len(made) * num_tokens / made[0].family.material, 2),
+        "tokens_per_material": round(len(made) * num_tokens / sum(pools.values()), 2),
     }

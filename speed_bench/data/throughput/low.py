@@ -33,7 +33,7 @@ _ORDER: Final = (
     "For every group above, in turn, put its scenes into the order in which they happened: repeat the first sentence "
     "of each scene, one scene a line, the earliest first."
 )
-_VARIETY: Final = 2
+_VARIETY: Final = 3
 """How many prompts' worth of functions a language must have to do without the other languages."""
 _UNFINISHED: Final = "=== To be finished ==="
 _MOST_RECORDS: Final = 1000
