@@ -1,5 +1,8 @@
 """Selection on small pools whose answer is known, and the sentences for what cannot be chosen."""
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -131,6 +134,28 @@ def test_single_and_double_precision_choose_the_same_and_another_seed_is_another
     assert first == select(np.asfortranarray(rows), 20, restarts=3)
     starts = {tuple(plain_pool(rows, 20, seed=seed).firsts[:5].tolist()) for seed in (0, 1, -1)}
     assert len(starts) == 3
+
+
+@pytest.mark.long
+def test_processors_and_threads_do_not_matter() -> None:
+    """OpenBLAS adds in another order with another kernel; where NumPy has another library, the kernels are the same."""
+    program = (
+        "import numpy as np; from speed_bench.data.selection import select; rng = np.random.default_rng(0);"
+        "rows = rng.normal(size=(600, 64)) + 0.3; rows /= np.sqrt((rows * rows).sum(axis=1, keepdims=True));"
+        "print(select(np.round(rows, 6), 40, restarts=20))"
+    )
+    machines = (("1", "Prescott"), ("2", "Haswell"), ("2", "SkylakeX"))
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_CORETYPE": kernel},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for threads, kernel in machines
+    }
+    assert len(printed) == 1
 
 
 def test_a_large_pool_is_chosen_close_to_its_certificate_and_no_worse_than_the_published_procedure() -> None:

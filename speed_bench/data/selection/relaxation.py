@@ -7,8 +7,8 @@ import numpy as np
 from speed_bench.data.selection.pool import Pool
 from speed_bench.data.selection.similarities import ONE, FloatArray, Indices
 
-_MOVES = 10_000
-"""Of all rounds together: a second for 5,000 candidates. Real pools need a few hundred to two thousand."""
+_MOVES, _MOVES_PER_ROW = 1000, 2
+"""Of all rounds together, at most: a second for 5,000 candidates. Real pools need a few hundred."""
 
 _ROUNDS = 40
 _FIRST_TOLERANCE, _SHRINK = 0.05, 0.5
@@ -43,6 +43,7 @@ class Relaxation:
         self._member: dict[int, list[int]] = {}
         self._degree = np.zeros(len(self.mass))
         self._moves = 0
+        self._most_moves = _MOVES + _MOVES_PER_ROW * len(self.mass)
 
     def solve(self) -> tuple[FloatArray, list[Indices], FloatArray]:
         """Masses, cliques and prices whose certificate is the best that was reached."""
@@ -57,7 +58,7 @@ class Relaxation:
                 best, kept = value, (self.mass.copy(), list(self.cliques), np.array(self.prices))
             found = self._find_cliques()
             ended = tolerance <= _EXACT * (k - 1) and value - before < _EXACT * k * (k - 1)
-            if (ended and not found) or self._moves >= _MOVES:
+            if (ended and not found) or self._moves >= self._most_moves:
                 break
             self._settle()
         return kept
@@ -72,7 +73,7 @@ class Relaxation:
     def _descend(self, tolerance: float) -> None:
         """Move mass until all of it, moved to where the slope is least, would gain less than the tolerance per row."""
         enough = tolerance * int(self.pool.quotas.sum())
-        while self._moves < _MOVES:
+        while self._moves < self._most_moves:
             pair = self._steepest(tolerance)
             if pair is None or (self._moves % _CHECK == 0 and self._gain() <= enough):
                 return

@@ -7,9 +7,9 @@ a selection without close pairs is reached, no later swap makes one.
 
 A step of the growth costs one row of the matrix. A swap of `out` for `in` changes the objective by
 2·Δ, Δ = (m_in − x_in·x_out) − m_out, with m the sums over the other chosen ones (the published form has m_out − 1
-because its sums contain xᵢ·xᵢ). Since no similarity is above 1, Δ < 0 needs m_in < max m_out + 1, or + cap for a
-candidate that is close to no chosen one: a few hundred candidates of thousands, so a swap costs about as
-much as a step of the growth.
+because its sums contain xᵢ·xᵢ). Since no similarity is above 1, Δ < 0 needs m_in < max m_out + cap for a candidate
+that is close to no chosen one: a few hundred candidates of thousands, so a swap costs little more than a step of the
+growth. A candidate that is close to one chosen row can only take the place of that one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speed_bench.data.selection.pool import Pool
-from speed_bench.data.selection.similarities import ONE, Indices, Integers
+from speed_bench.data.selection.similarities import ONE, Indices
 
 Sums = npt.NDArray[np.int64]
 
@@ -35,6 +35,10 @@ _PARENTS, _GENERATIONS = 12, 4
 
 _MOST = ONE + ONE // 256
 """No similarity is above it: the rows have length 1 within 10⁻³."""
+
+
+_NONE = (0, -1, -1)
+"""No swap: it changes nothing."""
 
 
 class Found(NamedTuple):
@@ -68,7 +72,7 @@ def local_optimum(pool: Pool, begun: Sequence[int]) -> Found:
     lowest position, then in the lowest.
     """
     chosen, costs = refine(pool, *grow(pool, begun))
-    return Found(int(costs[chosen].sum()), tuple(sorted(chosen.tolist())))
+    return Found(sum(costs[chosen].tolist()), tuple(sorted(chosen.tolist())))
 
 
 def grow(pool: Pool, begun: Sequence[int]) -> tuple[Indices, Sums]:
@@ -92,59 +96,87 @@ def grow(pool: Pool, begun: Sequence[int]) -> tuple[Indices, Sums]:
 
 def refine(pool: Pool, chosen: Indices, costs: Sums) -> tuple[Indices, Sums]:
     """Make the swap, within a stratum, that lowers the cost most, until none lowers it."""
-    chosen, costs, stratum = np.sort(chosen), costs.copy(), pool.stratum
-    similarity = pool.similarity[chosen]  # side by side: the columns below are then read from the cache
-    free = np.ones(len(costs), dtype=bool)
-    free[chosen] = False
-    while True:
-        entering = np.flatnonzero(free & _worth_trying(pool, chosen, costs))
+    state = _Swaps(pool, np.sort(chosen), costs.copy())
+    while (swap := state.best()) is not None:
+        state.make(*swap)
+    return state.chosen, state.costs
+
+
+class _Swaps:
+    """A selection and what its swaps would change."""
+
+    def __init__(self, pool: Pool, chosen: Indices, costs: Sums) -> None:
+        self.pool, self.chosen, self.costs = pool, chosen, costs
+        self.stratum = pool.stratum
+        self.similarity = pool.similarity[chosen]  # side by side: their columns are then read from the cache
+        self.free = np.ones(len(costs), dtype=bool)
+        self.free[chosen] = False
+        self.near = np.zeros(len(costs), dtype=np.intp)
+        """The sum of the positions of the chosen ones that a candidate is too close to: the one, where it is one."""
+        for one, row in zip(chosen, self.similarity, strict=True):
+            self.near[np.flatnonzero(row > pool.limit)] += one
+
+    def best(self) -> tuple[int, int] | None:
+        """Who leaves and who enters in the swap that lowers the cost most; None where none lowers it."""
+        pairs = (self.costs + _PAIR // 2) // _PAIR
+        sums = self.costs - pairs * _PAIR
+        if pairs[self.chosen].any():
+            best = self._best_of(np.flatnonzero(self.free & (pairs <= pairs[self.chosen].max() + 1)))
+        else:
+            most = np.maximum.reduceat(sums[self.chosen], np.cumsum(self.pool.quotas) - self.pool.quotas)
+            largest = np.repeat(most, np.diff(self.pool.edges)) if len(most) > 1 else most
+            alone = self.free & (pairs == 0) & (sums < largest + min(self.pool.limit, _MOST))
+            tied = self.free & (pairs == 1) & (sums < largest + _MOST)
+            best = min(self._best_of(np.flatnonzero(alone)), self._best_tied(np.flatnonzero(tied), sums))
+        return best[1:] if best[0] < 0 else None
+
+    def make(self, leaving: int, entering: int) -> None:
+        place = int(np.flatnonzero(self.chosen == leaving)[0])
+        self.near[_add(self.pool, self.costs, entering)] += entering
+        self.near[_remove(self.pool, self.costs, leaving)] -= leaving
+        self.free[leaving], self.free[entering] = True, False
+        self.chosen[place], self.similarity[place] = entering, self.pool.similarity[entering]
+
+    def _best_of(self, entering: Indices) -> tuple[int, int, int]:
+        """Half of the change, who leaves, who enters: of all swaps that take in one of these."""
         if not len(entering):
-            return chosen, costs
-        change = _changes(pool.limit, similarity[:, entering], costs[chosen], costs[entering])
-        if len(pool.quotas) > 1:
-            change[stratum[chosen][:, None] != stratum[entering]] = _TAKEN
-        best = change.min()
-        if best >= 0:
-            return chosen, costs
-        leaves, enters = np.divmod(np.flatnonzero(change == best), len(entering))
-        swap = np.lexsort((enters, chosen[leaves]))[0]
-        place, leaving, latest = leaves[swap], chosen[leaves[swap]], entering[enters[swap]]
-        _add(pool, costs, latest)
-        _remove(pool, costs, leaving)
-        free[leaving], free[latest] = True, False
-        chosen[place], similarity[place] = latest, pool.similarity[latest]
+            return _NONE
+        between = self.similarity[:, entering]
+        change = self.costs[entering] - between
+        change -= self.costs[self.chosen][:, None]
+        close = np.flatnonzero(self.costs[entering] > _PAIR // 2)
+        change[:, close] -= _PAIR * (between[:, close] > self.pool.limit)
+        if len(self.pool.quotas) > 1:
+            change[self.stratum[self.chosen][:, None] != self.stratum[entering]] = _TAKEN
+        least = change.min()
+        leaves, enters = np.divmod(np.flatnonzero(change == least), len(entering))
+        first = np.lexsort((enters, self.chosen[leaves]))[0]
+        return int(least), int(self.chosen[leaves[first]]), int(entering[enters[first]])
+
+    def _best_tied(self, entering: Indices, sums: Sums) -> tuple[int, int, int]:
+        """The same of candidates that are close to one chosen row: only that one's place can they take."""
+        leaving = self.near[entering]
+        same = self.stratum[leaving] == self.stratum[entering]
+        entering, leaving = entering[same], leaving[same]
+        if not len(entering):
+            return _NONE
+        change = sums[entering] - self.pool.similarity[leaving, entering] - sums[leaving]
+        first = np.lexsort((entering, leaving, change))[0]
+        return int(change[first]), int(leaving[first]), int(entering[first])
 
 
-def _add(pool: Pool, costs: Sums, candidate: int) -> None:
+def _add(pool: Pool, costs: Sums, candidate: int) -> Indices:
+    """Count a candidate as chosen; who is too close to it."""
     row = pool.similarity[candidate]
+    close = np.flatnonzero(row > pool.limit)
     costs += row
-    costs[np.flatnonzero(row > pool.limit)] += _PAIR
+    costs[close] += _PAIR
+    return close
 
 
-def _remove(pool: Pool, costs: Sums, candidate: int) -> None:
+def _remove(pool: Pool, costs: Sums, candidate: int) -> Indices:
     row = pool.similarity[candidate]
+    close = np.flatnonzero(row > pool.limit)
     costs -= row
-    costs[np.flatnonzero(row > pool.limit)] -= _PAIR
-
-
-def _worth_trying(pool: Pool, chosen: Indices, costs: Sums) -> npt.NDArray[np.bool_]:
-    """The candidates that some swap could take in: all others cannot lower the cost."""
-    pairs = (costs + _PAIR // 2) // _PAIR
-    sums = costs - pairs * _PAIR
-    if pairs[chosen].any():
-        fewer: npt.NDArray[np.bool_] = pairs <= pairs[chosen].max() + 1
-        return fewer
-    most = np.maximum.reduceat(sums[chosen], np.cumsum(pool.quotas) - pool.quotas)
-    largest = np.repeat(most, np.diff(pool.edges)) if len(most) > 1 else most
-    reach: npt.NDArray[np.bool_] = (pairs == 0) & (sums < largest + min(pool.limit, _MOST))
-    reach |= (pairs == 1) & (sums < largest + _MOST)
-    return reach
-
-
-def _changes(limit: int, similarity: Integers, leaving: Sums, entering: Sums) -> Sums:
-    """(leaving, entering): half of what each swap adds to the cost, from the costs of both and their similarities."""
-    change = entering - similarity
-    change -= leaving[:, None]
-    close = np.flatnonzero(entering > _PAIR // 2)
-    change[:, close] -= _PAIR * (similarity[:, close] > limit)
-    return change
+    costs[close] -= _PAIR
+    return close
