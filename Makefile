@@ -67,7 +67,7 @@ check: setup  ## style, types, import layers
 test: setup  ## everything that needs no GPU and no network beyond the package index; ≤ 5 min
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
-test-compat: $(COMPAT:%=.venv-datasets-%/.ready)  ## the `evaluate` modules in each version of datasets; ≤ 6 min, ≤ 2 again
+test-compat: $(COMPAT:%=.venv-datasets-%/.ready)  ## metrics and prompts in each version of datasets; ≤ 6 min, ≤ 4 again
 	@for version in $(COMPAT); do echo "== datasets $$version"; .venv-datasets-$$version/bin/pytest tests/compat || exit 1; done
 
 $(WHEEL): pyproject.toml README.md $(shell find speed_bench metrics cards -name __pycache__ -prune -o -print)
@@ -109,7 +109,7 @@ test-sglang: setup .venv-sglang/.ready $(MODELS)  ## the real SGLang on the CPU,
 	$(BIN)/pytest -m sglang tests/engines/sglang tests/contract
 
 test-curate: setup-curate  ## prompts are chosen with the real embedder; ≤ 8 min
-	$(BIN)/pytest -m curate
+	$(BIN)/pytest -m curate --timeout 600
 
 test-export: setup .venv-aiperf/.ready .venv-guidellm/.ready $(COMPAT:%=.venv-datasets-%/.ready)  ## prompts through the loaders of other tools; ≤ 5 min
 	$(BIN)/pytest -m export tests/exchange

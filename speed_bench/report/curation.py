@@ -38,7 +38,7 @@ def print_curation(about: Mapping[str, Any], console: Console) -> None:
             category,
             f"{facts['pool']:,}",
             f"{facts['mean_similarity']:.4f}",
-            "no selection" if facts["no_selection"] else NONE if facts["gap"] is None else f"{facts['gap']:.4f}",
+            "none" if facts["no_selection"] else NONE if facts["gap"] is None else f"{facts['gap']:.4f}",
             f"{facts['random']:.4f}",
             f"{older['mean_similarity']:.4f}" if older else NONE,
             f"{closest:.2f}",
@@ -46,8 +46,9 @@ def print_curation(about: Mapping[str, Any], console: Console) -> None:
         )
     console.print(table)
     for category, facts in about["selection"].items():
-        for one, other, similarity in facts["close_pairs"]:
-            _say(console, f"close pair in {category}: {one} and {other}, {similarity:.2f}")
+        if pairs := facts["close_pairs"]:
+            one, other, similarity = max(pairs, key=lambda pair: pair[2])
+            _say(console, f"close pairs in {category}: {len(pairs)}, the closest {one} and {other}, {similarity:.2f}")
     for source, why in about["sources_left_out"].items():
         _say(console, f"{source} was not read: {why}")
 
