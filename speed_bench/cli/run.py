@@ -58,7 +58,7 @@ def _config_options(command: F) -> F:
         ("--algorithm", str, "NAME", "How tokens are drafted: none, ngram, draft, eagle3, mtp, … [default: ngram]"),
         ("--draft", str, "MODEL", "The draft model or the heads, named like --model."),
         ("--draft-length", int, "K", "Most tokens drafted per step. [default: ngram and suffix 8, others 3]"),
-        ("--edition", str, "NAME|PATH", "Which prompts. [default: open]"),
+        ("--edition", str, "NAME|PATH", "Which prompts, or random:<tokens>. [default: open]"),
         ("--config", str, "NAME", "Which part of the edition. [default: starter]"),
         ("--categories", str, "A,B,…", f"Only these. {per_protocol.format('all')}"),
         ("--limit-per-category", int, "N", f"Conversations. {per_protocol.format(2)}"),

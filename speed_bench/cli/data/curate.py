@@ -1,5 +1,6 @@
 """`speed-bench data curate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def curate(
             if name == configs.QUALITATIVE:
                 _qualitative(library, out, embedder, cache, settings, stages, console)
             else:
-                _throughput(library, out, name, stages)
+                _throughput(library, out, name, settings["without"], stages)
     click.echo(f"use: speed-bench run --edition {out} --config {names[0]}")
 
 
@@ -113,11 +114,11 @@ def _qualitative(
     _say_written(out, "qualitative", len(curation.rows))
 
 
-def _throughput(library: "Library", out: Path, config: str, stages: "Stages") -> None:
+def _throughput(library: "Library", out: Path, config: str, without: Sequence[str], stages: "Stages") -> None:
     from speed_bench.data import curated, folders
     from speed_bench.data.throughput import throughput_rows
 
-    made = throughput_rows(library, config, stages)
+    made = throughput_rows(library, config, stages, without=without)
     folders.write_config(
         out,
         curated.curated_facts(library, made.rows),
