@@ -4,7 +4,7 @@ Candidates and quotas come from `candidates` and `quotas`, the choice from `sele
 what came of it is measured.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from speed_bench.data.candidates import RECIPES, distinct, pools
 from speed_bench.data.configs import ROWS_PER_CATEGORY
 from speed_bench.data.embedding import embed, model_folder
 from speed_bench.data.o200k import count, encoding
+from speed_bench.data.progress import Progress, silent
 from speed_bench.data.quotas import Quotas, quotas
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Library
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 OLDER: Final = SOURCES["spec_bench"]
 """The older benchmark whose categories are measured beside ours."""
-
-Progress = Callable[[str, int, int], None]
-"""Told the name of a stage, and how many of how many are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Curation:
 
 
 def curate(
-    library: Library, settings: Settings, *, embedder: str | None, cache: Path, progress: Progress = lambda *_: None
+    library: Library, settings: Settings, *, embedder: str | None, cache: Path, progress: Progress = silent
 ) -> Curation:
     """Choose 80 rows of each category from what a library has.
 

@@ -7,6 +7,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from speed_bench.data.sources.web import Progress as Download
+
 LINE_EVERY_S = 10.0
 
 
@@ -55,6 +57,10 @@ class Stages:
             self._said[stage] = now
             of = "" if total is None else f" of {total:,}"
             self._say(f"{stage}: {done:,}{of} after {took:.0f} s")
+
+    def fetched(self, download: Download) -> None:
+        """The same, of a download."""
+        self(download.what, download.done, download.total)
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -73,8 +73,8 @@ def curate(
         raise ConfigError(unknown("config", config, ("all", *configs.NUM_ROWS)))
     folders.require_new(out, names, force=force)
     console = Console()
-    with Stages(console) as stages:
-        library = open_library(mirror, lambda each: stages(each.what, each.done, each.total))
+    with Stages(Console(stderr=True)) as stages:
+        library = open_library(mirror, stages.fetched)
         for name in names:
             if name == configs.QUALITATIVE:
                 _qualitative(library, out, embedder, cache, settings, stages, console)

@@ -77,13 +77,13 @@ def prepare(
     version = revision.removeprefix("v")
     click.echo(f"note: {official_edition.NOTICE}", err=True)
     builder = official_edition.Builder.of(official.read(builder_file))
-    library = open_library(mirror)
-    planned = [published.read(name, version, rows) for name in names]
-    for each in planned:
-        configs.require_whole(each.name, len(each.rows), str(rows or published.REPO))
-    official_edition.check(planned, library)
-    records = Records(library)
     with Stages(Console(stderr=True)) as stages:
+        library = open_library(mirror, stages.fetched)
+        planned = [published.read(name, version, rows) for name in names]
+        for each in planned:
+            configs.require_whole(each.name, len(each.rows), str(rows or published.REPO))
+        official_edition.check(planned, library)
+        records = Records(library)
         for each in planned:
             waiting = official_edition.partial_path(out, each.name, version)
             try:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,7 @@ from speed_bench.data.official.recipe import HLE, Recipe
 from speed_bench.data.official.records import Records
 from speed_bench.data.official.resolvers import KINDS, Kind, kind_of, shows_whole_pair
 from speed_bench.data.official.rows import Published, PublishedConfig
+from speed_bench.data.progress import Progress
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Library
 from speed_bench.errors import DataError
@@ -37,8 +38,6 @@ _MARKS: Final = {
     "repobench_java": "repobench",
 }
 """What a row's address has in it -> id of the source."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

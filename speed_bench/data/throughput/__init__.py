@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from speed_bench.data.configs import BUCKETS, ROWS_PER_TIER, TIERS
 from speed_bench.data.lengths import PADDING
 from speed_bench.data.o200k import counts
+from speed_bench.data.progress import Progress, silent
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Library
 from speed_bench.data.throughput import high, low, mixed
@@ -24,8 +25,6 @@ from speed_bench.data.throughput.stock import Stock
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
 
-Progress = Callable[[str, int, int], None]
-"""Told the name of a stage, and how many of how many are done."""
 Recipe = Callable[[Stock], list[Family]]
 RECIPES: Final[Mapping[str, Mapping[str, tuple[Recipe, ...]]]] = {
     "low_entropy": {
@@ -64,7 +63,7 @@ class Bucket:
 def throughput_rows(
     library: Library,
     config: str,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
     *,
     without: Collection[str] = (),
     rows_per_tier: int = ROWS_PER_TIER,
