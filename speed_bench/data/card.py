@@ -167,7 +167,11 @@ def _config(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "languages": list(_mapping(categories.get("multilingual", {}).get("sub_categories"))),
         "row_sources": [(each.get("source_id"), each.get("masked") is True) for each in rows],
         "tables": {key: _table(each) for key, each in about.items() if _is_table(each)},
-        "facts": [f"{key}: {'; '.join(_lines(each))}" for key, each in about.items() if each and not _is_table(each)],
+        "facts": [
+            f"{key.replace('_', ' ')}: {'; '.join(_lines(each))}"
+            for key, each in about.items()
+            if each and not _is_table(each)
+        ],
     }
 
 
@@ -194,7 +198,9 @@ def _table(value: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Its rows and columns, in the order in which they first appear; what fits no cell is only named."""
     columns = list(dict.fromkeys(column for row in value.values() for column in row))
     rows = {name: {column: _in_cell(row.get(column)) for column in columns} for name, row in value.items()}
-    shown = [column for column in columns if any(row[column] is not None for row in rows.values())]
+    said = {column: [(row.get(column), rows[name][column]) for name, row in value.items()] for column in columns}
+    fits = {column: all(cell is not None or not raw for raw, cell in said[column]) for column in columns}
+    shown = [column for column in columns if fits[column] and any(cell is not None for _, cell in said[column])]
     return {"columns": shown, "rows": rows, "left_out": [column for column in columns if column not in shown]}
 
 

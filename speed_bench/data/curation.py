@@ -16,6 +16,7 @@ from speed_bench.data.configs import ROWS_PER_CATEGORY
 from speed_bench.data.embedding import embed, model_folder
 from speed_bench.data.o200k import count, encoding
 from speed_bench.data.progress import Progress, silent
+from speed_bench.data.published import MEAN_TOKENS
 from speed_bench.data.quotas import Quotas, quotas
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Library
@@ -126,6 +127,7 @@ def curate(
         "embedder": dict(embedded.facts),
         "sources_left_out": dict(found.left_out),
         "selection": {each.category: dict(each.facts) for each in chosen},
+        "lengths": {each.category: _compared_lengths(each) for each in chosen},
     }
     return Curation(tuple(chosen), everything)
 
@@ -160,8 +162,6 @@ def choose(
         "no_selection": len(pool) <= ROWS_PER_CATEGORY,
         **_measured(picked, ids),
         **({} if settings.mode == "published" else {"quotas": _described(share), "moved": list(share.moved)}),
-        "tokens_o200k": lengths([pool[each] for each in picked.chosen]),
-        "pool_tokens_o200k": lengths(pool),
     }
     return Chosen(category, tuple(pool), vectors, tuple(picked.chosen), facts)
 
@@ -199,6 +199,17 @@ def lengths(rows: Iterable[Conversation]) -> dict[str, float]:
         "p50": p50,
         "p90": p90,
         "max": max(tokens),
+    }
+
+
+def _compared_lengths(chosen: Chosen) -> dict[str, float]:
+    """How long the picks are, beside the pool that they are from and the published rows."""
+    pool = lengths(chosen.pool)
+    return {
+        **lengths(chosen.rows),
+        "pool_mean": pool["mean"],
+        "pool_p50": pool["p50"],
+        "published_mean": MEAN_TOKENS[chosen.category],
     }
 
 

@@ -8,8 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from speed_bench.data.published import MEAN_TOKENS
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -20,7 +18,7 @@ NONE = "–"
 
 def print_curation(about: Mapping[str, Any], console: Console) -> None:
     """Per category: pool, similarity of the picks beside random ones and the older benchmark, bound, lengths."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     table.add_column("category\n", no_wrap=True)
     for heading in (
         "pool\n",
@@ -33,7 +31,7 @@ def print_curation(about: Mapping[str, Any], console: Console) -> None:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for category, facts in about["selection"].items():
-        older, closest = facts["older_benchmark"], facts["max_pair"][2]
+        older, closest, length = facts["older_benchmark"], facts["max_pair"][2], about["lengths"][category]
         table.add_row(
             category,
             f"{facts['pool']:,}",
@@ -42,7 +40,7 @@ def print_curation(about: Mapping[str, Any], console: Console) -> None:
             f"{facts['random']:.4f}",
             f"{older['mean_similarity']:.4f}" if older else NONE,
             f"{closest:.2f}",
-            f"{facts['tokens_o200k']['mean']:.0f} ({MEAN_TOKENS[category]})",
+            f"{length['mean']:.0f} ({length['published_mean']})",
         )
     console.print(table)
     for category, facts in about["selection"].items():
@@ -66,7 +64,7 @@ def draw_map(chosen: Sequence["Chosen"]) -> bytes:
     columns = 4
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(3.2 * columns, 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, each in zip(panels, chosen, strict=False):
         points, share = principal_plane(each.vectors)
         picked = points[list(each.picks)]
@@ -77,9 +75,9 @@ def draw_map(chosen: Sequence["Chosen"]) -> bytes:
         )
         panel.set_xticks([])
         panel.set_yticks([])
-    for panel in list(panels)[len(chosen) :]:
-        panel.set_visible(False)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower right", fontsize=8)
+    for panel in panels[len(chosen) :]:
+        panel.set_axis_off()
+    panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center", fontsize=9, markerscale=2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()

@@ -112,6 +112,7 @@ def _qualitative(
     )
     print_curation(curation.about, console)
     _say_written(out, "qualitative", len(curation.rows))
+    click.echo(f"{out / 'qualitative' / 'map.png'}: pools and picks")
 
 
 def _throughput(library: "Library", out: Path, config: str, without: Sequence[str], stages: "Stages") -> None:
