@@ -10,6 +10,7 @@ from speed_bench.data.sources.library import Library
 from speed_bench.errors import DataError
 from speed_bench.types import Conversation
 
+EDITION: Final = "curated"
 RECIPE: Final = "1"
 """Version of the edition: of the candidates, quotas and tiers that the package makes. Other rows, other version."""
 
@@ -26,7 +27,7 @@ def curated_facts(library: Library, rows: Iterable[Conversation]) -> EditionFact
     """The facts of an edition that holds these rows, read from this library."""
     used = sorted({source_of(row) for row in rows})
     return EditionFacts(
-        edition="curated",
+        edition=EDITION,
         version=RECIPE,
         licence="each row under the licence of its source",
         redistributable=all(SOURCES[name].redistributable for name in used),
@@ -38,13 +39,4 @@ def curated_facts(library: Library, rows: Iterable[Conversation]) -> EditionFact
 
 def source_facts(name: str, library: Library) -> dict[str, Any]:
     """What a manifest says of a source: what is known beforehand, and the files that were read."""
-    source = SOURCES[name]
-    return {
-        "name": source.name,
-        "url": source.url,
-        "revision": source.revision,
-        "licence": source.licence,
-        "terms": source.terms,
-        "redistributable": source.redistributable,
-        **library.facts(source.folder),
-    }
+    return {**SOURCES[name].facts, **library.facts(SOURCES[name].folder)}

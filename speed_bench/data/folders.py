@@ -26,6 +26,8 @@ from speed_bench.types import Conversation
 
 PARQUET: Final = "test-00000-of-00001.parquet"
 _ASIDE: Final = ".part-"
+_OLD: Final = ".old"
+"""What a folder is called for the moment between two renames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,18 @@ class EditionFacts:
     """By id: name, url, revision, licence, redistributable, files with their sha256."""
 
 
-def require_new(folder: Path, configs: Sequence[str], *, force: bool) -> None:
-    """Refuse before any work starts to replace a config that is there, unless forced."""
+def require_new(folder: Path, configs: Sequence[str], *, force: bool, edition: tuple[str, str] | None = None) -> None:
+    """Refuse before any work starts what could not be written: no folder, no rights, another edition (name, version).
+
+    A config that is there is replaced only if forced.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there} is a file; --out takes a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{there} cannot be written; choose another --out")
+    if edition is not None:
+        _before(folder, edition)
     for config in configs:
         if not force and (folder / config).exists():
             raise ConfigError(f"{folder / config} exists; choose another --out, or --force to replace it")
@@ -85,8 +97,7 @@ def write_config(
 @contextmanager
 def staged(place: Path) -> Iterator[Path]:
     """A new folder beside `place` that takes its place when the block ends well, and is removed when it does not."""
-    for left in place.parent.glob(f"{_ASIDE}{place.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    _clear(place)
     aside = place.parent / f"{_ASIDE}{place.name}-{uuid.uuid4().hex}"
     aside.mkdir(parents=True)
     try:
@@ -95,14 +106,20 @@ def staged(place: Path) -> Iterator[Path]:
             if path.is_file():
                 _sync(path)
         if place.exists():
-            old = aside.with_name(f"{aside.name}.old")
-            place.rename(old)
-            aside.rename(place)
-            shutil.rmtree(old)
-        else:
-            aside.rename(place)
+            place.rename(aside.with_name(aside.name + _OLD))
+        aside.rename(place)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _clear(place)
+
+
+def _clear(place: Path) -> None:
+    """Remove what a writer left that failed or was killed; if it took the old folder away, put that back first."""
+    left = sorted(place.parent.glob(f"{_ASIDE}{place.name}-*"))
+    for old in left:
+        if old.name.endswith(_OLD) and not place.exists():
+            old.rename(place)
+    for each in left:
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -118,15 +135,7 @@ def replace(path: Path, content: bytes) -> None:
 
 def _merged(folder: Path, facts: EditionFacts, config: str, described: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with this config in it. The other configs of the folder stay, if they are of the same edition."""
-    from speed_bench.data.editions import read_manifest
-
-    before: dict[str, Any] = read_manifest(folder) if (folder / "manifest.json").exists() else {}
-    mine = (facts.edition, facts.version)
-    if before and (before["edition"], before["version"]) != mine:
-        raise DataError(
-            f"{folder} holds the edition {before['edition']} {before['version']}, not {' '.join(mine)}; "
-            "choose another --out"
-        )
+    before = _before(folder, (facts.edition, facts.version))
     configs = {**before.get("configs", {}), config: dict(described)}
     return {
         "edition": facts.edition,
@@ -139,6 +148,21 @@ def _merged(folder: Path, facts: EditionFacts, config: str, described: Mapping[s
         "sources": _sources(before.get("sources", {}), facts.sources),
         "configs": dict(sorted(configs.items())),
     }
+
+
+def _before(folder: Path, edition: tuple[str, str]) -> dict[str, Any]:
+    """The manifest that a folder has; none is as good as an empty one. Raises DataError for that of another edition."""
+    from speed_bench.data.editions import read_manifest
+
+    if not (folder / "manifest.json").exists():
+        return {}
+    before = read_manifest(folder)
+    if (before["edition"], before["version"]) != edition:
+        raise DataError(
+            f"{folder} holds the edition {before['edition']} {before['version']}, not {' '.join(edition)}; "
+            "choose another --out"
+        )
+    return before
 
 
 def _sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,3 +145,55 @@ def test_a_manifest_without_rows_is_none(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(orjson.dumps(manifest))
     with pytest.raises(DataError, match="config chat has no rows with turns_sha256"):
         load(str(tmp_path), "chat")
+
+
+def test_a_killed_writer_that_took_the_old_folder_away_loses_nothing(tmp_path: Path) -> None:
+    write_config(tmp_path, facts(), "chat", rows(3))
+    (tmp_path / "chat").rename(tmp_path / ".part-chat-0123.old")
+    with pytest.raises(ValueError, match="later"), staged(tmp_path / "chat"):
+        raise ValueError("later")
+    assert len(load(str(tmp_path), "chat").rows) == 3
+
+
+def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(tmp_path, facts(), "chat", rows(3))
+    rename = Path.rename
+
+    def fails_into_place(self: Path, target: Path) -> Path:
+        if target == tmp_path / "chat" and not self.name.endswith(".old"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_into_place)
+    with pytest.raises(DataError, match="what it held before is untouched"):
+        write_config(tmp_path, facts(), "chat", rows(9))
+    assert len(load(str(tmp_path), "chat").rows) == 3
+    assert not list(tmp_path.glob(".part-*"))
+
+
+def test_an_out_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path) -> None:
+    write_config(tmp_path / "theirs", facts("theirs"), "chat", rows(3))
+    with pytest.raises(DataError, match="holds the edition theirs 1, not mine 1; choose another --out"):
+        require_new(tmp_path / "theirs", ["more"], force=True, edition=("mine", "1"))
+    require_new(tmp_path / "theirs", ["more"], force=False, edition=("theirs", "1"))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="file is a file; --out takes a folder"):
+        require_new(tmp_path / "file", ["chat"], force=True)
+    with pytest.raises(ConfigError, match="file is a file"):
+        require_new(tmp_path / "file" / "deep", ["chat"], force=True)
+
+
+def test_a_config_whose_folder_is_gone_is_named(tmp_path: Path) -> None:
+    write_config(tmp_path, facts(), "chat", rows(3))
+    (tmp_path / "chat" / folders.PARQUET).unlink()
+    with pytest.raises(DataError, match=r"has no rows of chat: neither chat/\*\.parquet nor chat\.jsonl is there"):
+        load(str(tmp_path), "chat")
+
+
+def test_a_config_whose_name_leads_elsewhere_is_no_config(tmp_path: Path) -> None:
+    write_config(tmp_path, facts(), "chat", rows(3))
+    manifest = read_manifest(tmp_path)
+    manifest["configs"]["../chat"] = manifest["configs"]["chat"]
+    (tmp_path / "manifest.json").write_bytes(orjson.dumps(manifest))
+    with pytest.raises(DataError, match=r"names a config '\.\./chat'"):
+        load(str(tmp_path), "chat")

@@ -57,7 +57,7 @@ def test_a_prepared_config_is_an_edition_that_says_what_it_was_made_of(place: Pa
     said = manifest(place)
     assert said["redistributable"] is False
     assert not any(source["redistributable"] for source in said["sources"].values())
-    assert said["builder"]["follows"] == "model-optimizer"
+    assert said["builder"]["followed"] == "Model-Optimizer"
     assert said["builder"]["file_sha256"] == SHA256
     assert rows.REVISIONS["1.1"] in said["source"]
     about = said["configs"]["qualitative"]["about"]

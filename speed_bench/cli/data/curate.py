@@ -1,5 +1,7 @@
 """`speed-bench data curate`."""
 
+import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +21,19 @@ EXAMPLES = """
 \b
 Examples:
   speed-bench data curate --mirror sources --out curated                  880 prompts: needs the embedder
-  speed-bench data curate --config throughput_1k --mirror sources --out curated     no embedder, half a minute
-  speed-bench data curate --config all --out curated                      everything, sources from the Hub and the web
+  speed-bench data curate --config throughput_1k --mirror sources --out curated     no embedder, seconds
+  speed-bench data curate --config all --out curated             everything; access to HLE is needed, 4 GB are fetched
   speed-bench data curate --mode published --out plain                    the published procedure as it is
   speed-bench data curate --without hle --without livecodebench --out mine          no gate, no 4 GB download
   speed-bench data curate --pool-limit 500 --mirror sources --out quick   a look: fewer candidates, less to embed
 """
+
+
+def _a_number(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Not a number is in every range."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no similarity")
+    return value
 
 
 @data.command(short_help="Choose prompts from the sources.", epilog=EXAMPLES)
@@ -36,6 +45,7 @@ Examples:
 @click.option("--restarts", default=200, show_default=True, type=click.IntRange(1), metavar="N", help="Per category.")
 @click.option(
     "--cap",
+    callback=_a_number,
     default=0.8,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
@@ -64,14 +74,20 @@ def curate(
     """
     from rich.console import Console
 
-    from speed_bench.data import configs, folders
+    from speed_bench.data import configs, curated, folders
+    from speed_bench.data.sources import SOURCES
     from speed_bench.data.sources.upstream import open_library
     from speed_bench.report.building import Stages
 
-    names = list(configs.NUM_ROWS) if config == "all" else [config]
     if config not in ("all", *configs.NUM_ROWS):
         raise ConfigError(unknown("config", config, ("all", *configs.NUM_ROWS)))
-    folders.require_new(out, names, force=force)
+    names = list(configs.NUM_ROWS) if config == "all" else [config]
+    if configs.QUALITATIVE not in names:
+        _refuse_what_only_selects()
+    for source in settings["without"]:
+        if source not in SOURCES:
+            raise ConfigError(unknown("source", source, SOURCES))
+    folders.require_new(out, names, force=force, edition=(curated.EDITION, curated.RECIPE))
     console = Console()
     with Stages(Console(stderr=True)) as stages:
         library = open_library(mirror, stages.fetched)
@@ -80,7 +96,15 @@ def curate(
                 _qualitative(library, out, embedder, cache, settings, stages, console)
             else:
                 _throughput(library, out, name, settings["without"], stages)
-    click.echo(f"use: speed-bench run --edition {out} --config {names[0]}")
+    click.echo(f"use: speed-bench run --edition {shlex.quote(str(out))} --config {names[0]}")
+
+
+def _refuse_what_only_selects() -> None:
+    """A setting that a throughput config does not have was meant for something else."""
+    context = click.get_current_context()
+    for name in ("mode", "seed", "restarts", "cap", "allow_close_pairs", "pool_limit", "embedder", "cache"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for qualitative: nothing is selected for the others")
 
 
 def _qualitative(

@@ -52,8 +52,8 @@ def import_(
     \b
     Examples:
       speed-bench data import out/speed --out official        every <config>/test.parquet and <config>.jsonl in it
-      speed-bench data import question.jsonl --out spec-bench --licence Apache-2.0 --redistributable
-      speed-bench data import chats.jsonl --out mine --edition mine --config chats
+      speed-bench data import question.jsonl --out spec-bench
+      speed-bench data import chats.jsonl --out mine --edition mine --licence CC-BY-4.0 --redistributable
     """
     from speed_bench.data.exchange import imports
 
@@ -108,7 +108,7 @@ def export(
       speed-bench data export --to aiperf --out starter.jsonl
       speed-bench data export --edition official --config qualitative --to vllm --turns first --out prompts.jsonl
     """
-    from speed_bench.data.editions import folder_of, load, read_manifest, select
+    from speed_bench.data.editions import RANDOM, folder_of, load, read_manifest, select
     from speed_bench.data.exchange import exports
 
     to = exports.target(name)
@@ -126,8 +126,8 @@ def export(
     click.echo(f"other columns kept: {to.keeps}")
     if to.note:
         click.echo(f"note: {to.note}")
-    ids = {row.question_id for row in rows}
-    if num := exports.num_restricted(read_manifest(folder_of(edition)), config, ids):
+    made_up = edition.startswith(RANDOM)  # and so has no manifest, and nobody's text
+    if not made_up and (num := exports.num_restricted(read_manifest(folder_of(edition)), config, rows)):
         click.echo(f"{num} of these texts may not be passed on, or it is not known that they may: keep the file here")
     click.echo(f"use: {done.usage}")
 

@@ -1,5 +1,6 @@
 """`speed-bench data prepare`."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -73,8 +74,8 @@ def prepare(
     names = list(configs.NUM_ROWS) if config == "all" else [config]
     if len(names) > 1 and rows is not None and not rows.is_dir():
         raise ConfigError(f"{rows} is one file and cannot hold all configs; give a folder with CONFIG/*.parquet")
-    folders.require_new(out, names, force=force)
     version = revision.removeprefix("v")
+    folders.require_new(out, names, force=force, edition=("official", version))
     click.echo(f"note: {official_edition.NOTICE}", err=True)
     builder = official_edition.Builder.of(official.read(builder_file))
     with Stages(Console(stderr=True)) as stages:
@@ -95,4 +96,4 @@ def prepare(
             official_edition.write(out, version, each.name, resolved, builder, library)
             partial.remove()
             click.echo(f"{out / each.name}: {len(resolved.rows):,} rows")
-    click.echo(f"use: speed-bench run --edition {out} --config {names[0]}")
+    click.echo(f"use: speed-bench run --edition {shlex.quote(str(out))} --config {names[0]}")

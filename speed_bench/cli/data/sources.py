@@ -1,10 +1,14 @@
 """`speed-bench data sources`."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from speed_bench.cli.data.group import data
+
+WIDTH = 200
+"""Columns of the table where it goes to a file: no name is cut."""
 
 
 @data.command(short_help="List where prompts come from, under which licence, and what a mirror has.")
@@ -36,7 +40,7 @@ def sources(mirror: Path | None, check: bool, markdown: bool) -> None:
     if check and mirror is None:
         raise click.UsageError("--check is about a mirror; give one with --mirror DIR")
     held = None if mirror is None else Mirror(mirror)
-    Console().print(listing.table(held))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(listing.table(held))
     if held is not None and mirror is not None:
         for line in listing.unknown_folders(held, mirror):
             click.echo(line)

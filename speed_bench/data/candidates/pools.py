@@ -80,11 +80,11 @@ def pools(library: Library, without: Collection[str] = ()) -> Pools:
     """The candidates of all sources but those in `without`.
 
     Raises DataError for a record that is not as published, and where two records of a source go by one id and differ;
-    ConfigError for a source in `without` that is none of the recipe's.
+    ConfigError for a source in `without` that is not in `SOURCES`.
     """
     for source in without:
-        if source not in RECIPES:
-            raise ConfigError(unknown("source", source, RECIPES))
+        if source not in SOURCES:
+            raise ConfigError(unknown("source", source, SOURCES))
     of: dict[str, list[Candidate]] = {category: [] for category in CATEGORIES}
     left_out = dict(UNREADABLE)
     seen: dict[str, Candidate] = {}

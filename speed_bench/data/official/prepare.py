@@ -54,7 +54,7 @@ class Builder:
         facts = {
             "name": "speed-bench data prepare",
             "version": metadata.version("speed-bench"),
-            "follows": "model-optimizer",
+            "followed": "Model-Optimizer",
             "repository": builder_file.REPOSITORY,
             "commit": builder_file.COMMIT,
             "file": builder_file.PATH,
