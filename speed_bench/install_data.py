@@ -19,8 +19,9 @@ import filelock
 from speed_bench.cache_folders import aside, cache, clear, discard, writing
 from speed_bench.data import cached
 from speed_bench.data.cached import Contents
-from speed_bench.data.configs import QUALITATIVE, Chosen, choose, require_name
+from speed_bench.data.configs import QUALITATIVE, Chosen, choose
 from speed_bench.data.editions import folder_of, load, read_manifest
+from speed_bench.data.schema import require_name
 from speed_bench.errors import CacheError, DataError
 
 Change = Literal["installed", "updated", "unchanged", "removed", "absent", "kept"]

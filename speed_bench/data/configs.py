@@ -4,7 +4,6 @@ What has fewer rows has another name.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +29,6 @@ NUM_ROWS: Final = {
     **{f"throughput_{k}k": len(TIERS) * ROWS_PER_TIER for k in BUCKETS},
 }
 """The fewest rows that a config of each published name has."""
-
-
-_CONFIG_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +72,9 @@ def choose(edition: str, configs: Sequence[str] = ()) -> Chosen:
             f"{', '.join(sorted(known))}, which can be chosen by name"
         )
     for config in chosen:
-        require_name(config)
         require_whole(config, len(known[config]["rows"]), f"edition {name} {version}")
     sha256 = hashlib.sha256(orjson.dumps([name, version, sorted(hashes.items())])).hexdigest()
     return Chosen(folder, manifest, {config: hashes[config] for config in chosen}, sha256)
-
-
-def require_name(config: str) -> None:
-    """Refuse a name that cannot be that of a folder in a cache, such as one that leads out of it."""
-    if not _CONFIG_NAME.fullmatch(config):
-        raise ConfigError(f"{config!r} cannot be the name of a config; letters, digits and _ - . can")
 
 
 def require_whole(config: str, num_rows: int, where: str) -> None:

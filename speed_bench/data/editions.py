@@ -4,7 +4,6 @@ An edition is a folder with a `manifest.json` and, of each config, `<config>/*.p
 ships with the package, `random:<tokens>` is made up on the spot; any other is given by its path.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import orjson
 
 from speed_bench.data.manifest import config_sha256, describe_rows, verify
-from speed_bench.data.schema import conversation
+from speed_bench.data.schema import conversation, require_name
 from speed_bench.data.tables import read_rows
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
@@ -78,15 +77,16 @@ def folder_of(edition: str) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an edition's folder, or a file that is one. Raises DataError if it cannot be read or is none."""
+    """The manifest of an edition's folder, or a file that is one. Raises DataError if it cannot be read or is none,
+    ConfigError for a name of a config that would lead elsewhere.
+    """
     path = _manifest_path(folder)
     manifest: Any = _json(_read(path), path)
     named = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in ("edition", "version"))
     if not named or not isinstance(manifest.get("configs"), dict):
         raise DataError(f"{path} is not a manifest: it lacks edition, version or configs")
     for name in manifest["configs"]:
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise DataError(f"{path} names a config '{name:.80}'; letters, digits, '_', '-' and '.' are expected")
+        require_name(name)
     return dict(manifest)
 
 

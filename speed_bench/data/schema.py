@@ -1,9 +1,10 @@
 """The eight published columns, and one row read from or written to JSON."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from speed_bench.errors import DataError
+from speed_bench.errors import ConfigError, DataError
 from speed_bench.types import Conversation
 
 COLUMNS = ("question_id", "category", "sub_category", "turns", "source", "src_id", "difficulty", "multiturn")
@@ -24,6 +25,7 @@ CATEGORIES = (
 PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH"
 """What published rows hold where their text may not be redistributed. It is not a prompt."""
 
+_CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("question_id", "category", "source", "src_id"), str),
     **dict.fromkeys(("sub_category", "difficulty"), str | None),
@@ -56,3 +58,9 @@ def conversation(row: Any, where: str) -> Conversation:
         return Conversation(**{**row, "turns": tuple(row["turns"])})
     except (ValueError, TypeError) as error:
         raise DataError(f"row {name} of {where}: {error}") from error
+
+
+def require_name(config: str) -> None:
+    """Refuse a name that cannot be that of a folder in a cache, such as one that leads out of it."""
+    if not _CONFIG_NAME.fullmatch(config):
+        raise ConfigError(f"{config!r} cannot be the name of a config; letters, digits and _ - . can")

@@ -195,5 +195,5 @@ def test_a_config_whose_name_leads_elsewhere_is_no_config(tmp_path: Path) -> Non
     manifest = read_manifest(tmp_path)
     manifest["configs"]["../chat"] = manifest["configs"]["chat"]
     (tmp_path / "manifest.json").write_bytes(orjson.dumps(manifest))
-    with pytest.raises(DataError, match=r"names a config '\.\./chat'"):
+    with pytest.raises(ConfigError, match=r"'\.\./chat' cannot be the name of a config"):
         load(str(tmp_path), "chat")

@@ -265,7 +265,7 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize("name", ["../mine", "/etc", "a/b", ".."])
     def test_a_config_whose_name_leads_out_of_the_folder(self, tmp_path: Path, name: str) -> None:
         folder = edit(write(tmp_path / "mine"), lambda each: each["configs"].update({name: each["configs"]["chat"]}))
-        with pytest.raises(DataError, match="cannot be a folder"):
+        with pytest.raises(ConfigError, match="cannot be the name of a config"):
             made(folder, tmp_path / "out")
 
     def test_configs_that_are_not_there(self, tmp_path: Path) -> None:
