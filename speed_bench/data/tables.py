@@ -6,7 +6,7 @@ They are written without the schema metadata of Hugging Face, whose `List` datas
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from speed_bench.data.schema import COLUMNS, conversation
 from speed_bench.errors import ConfigError, DataError
@@ -15,7 +15,9 @@ from speed_bench.types import Conversation
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROW_GROUP = 128
+MAX_BYTES: Final = 4 << 30
+"""Bytes that the rows of a file may have when unpacked."""
+_ROW_GROUP: Final = 128
 
 
 def write_rows(rows: Iterable[Conversation], path: Path | IO[bytes]) -> None:
@@ -43,7 +45,11 @@ def read_rows(path: Path) -> list[Conversation]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The rows of any Parquet file, as they are."""
+    """The rows of any Parquet file, as they are.
+
+    Raises DataError for one that has more than `MAX_BYTES`: by what it says itself, and, as a value that is repeated is
+    stored once, by what comes out.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -51,10 +57,23 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{path.name} is Parquet; pip install 'speed-bench[data]' to read it") from error
     try:
         with pq.ParquetFile(path) as file:
-            return [record for batch in file.iter_batches(_ROW_GROUP) for record in batch.to_pylist()]
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            _require_bounded(path, sum(group.total_byte_size for group in groups))
+            records: list[dict[str, Any]] = []
+            num_bytes = 0
+            for batch in file.iter_batches(_ROW_GROUP):
+                num_bytes += batch.nbytes
+                _require_bounded(path, num_bytes)
+                records += batch.to_pylist()
+            return records
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is not a Parquet file that can be read: {said}") from error
+
+
+def _require_bounded(path: Path, num_bytes: int) -> None:
+    if num_bytes > MAX_BYTES:
+        raise DataError(f"{path} has more than {MAX_BYTES:,} bytes when unpacked, and is not read; split it")
 
 
 def schema() -> "pa.Schema":

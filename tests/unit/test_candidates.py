@@ -1,5 +1,6 @@
 """From the records of the sources to the candidates of every category."""
 
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,17 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "data" / "candidates.md"
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Pools:
     return pools(Mirror(write_mirror(tmp_path_factory.mktemp("mirror"))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_candidates_do_not_depend_on_the_order_in_which_a_mirror_lists_its_files(
+    tmp_path: Path, found: Pools, seed: int
+) -> None:
+    names = list(RECORDS)
+    random.Random(seed).shuffle(names)
+    again = pools(Mirror(write_mirror(tmp_path, {name: RECORDS[name] for name in names})))
+    assert again == found
+    assert distinct(again) == distinct(found)
 
 
 def of(found: Pools, source: str, category: str | None = None) -> list[Candidate]:

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import importlib.util
+import random
 import re
 import subprocess
 import sys
@@ -13,11 +15,15 @@ from click.testing import CliRunner
 from shared_data import MIRROR, needs_mirror
 
 from speed_bench.cli import cli
+from speed_bench.data import tables
 from speed_bench.data.configs import TIERS
 from speed_bench.data.schema import CATEGORIES
 from speed_bench.data.sources import SOURCES, File, HubDataset, HubFile, Source
+from speed_bench.data.sources import library as libraries
 from speed_bench.data.sources.library import Mirror
+from speed_bench.data.sources.upstream import Upstream
 from speed_bench.data.sources.web import ORIGINS
+from speed_bench.errors import DataError
 
 ROOT = Path(__file__).parent.parent.parent
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -174,3 +180,101 @@ def test_checking_without_a_mirror_says_what_is_missing() -> None:
 
 def test_a_mirror_asks_nobody_for_access(tmp_path: Path) -> None:
     assert Mirror(mirror(tmp_path, {})).check_access(["hle"]) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_files_come_in_the_order_of_the_table_and_then_by_name_whatever_the_mirror_lists_first(
+    tmp_path: Path, seed: int
+) -> None:
+    known = Upstream(tmp_path).files("adaleval")
+    assert known[0] == "data/stackselect_1k.json"
+    listed = [f"adaleval/{name}" for name in (*known, "data/z.json", "data/a.json")]
+    random.Random(seed).shuffle(listed)
+    folder = mirror(tmp_path, dict.fromkeys(listed, b"[]"))
+    assert Mirror(folder).files("adaleval") == (*known, "data/a.json", "data/z.json")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("gsm8k//etc/passwd", "gsm8k/../../x", "./x/y", "../x", "/etc/passwd", "gsm8k/./x", "gsm8k/a\0b"),
+        *("gsm8k/..\\x", "gsm8k", "gsm8k/", "", "."),
+    ],
+)
+def test_a_path_that_is_not_inside_a_mirror_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "MANIFEST.json").write_bytes(orjson.dumps({"files": [{"path": path, "sha256": "00"}]}))
+    with pytest.raises(DataError) as refused:
+        Mirror(tmp_path)
+    assert f"lists {path!r}: a path inside the mirror is <source>/<upstream path>" in str(refused.value)
+
+
+def test_a_link_that_leads_out_of_a_mirror_is_not_followed(tmp_path: Path) -> None:
+    folder = mirror(tmp_path / "mirror", {"gsm8k/test.jsonl": b'{"question": "How many?"}\n'})
+    secret = tmp_path / "secret.jsonl"
+    (folder / "gsm8k" / "test.jsonl").rename(secret)
+    (folder / "gsm8k" / "test.jsonl").symlink_to(secret)
+    with pytest.raises(DataError, match=r"test\.jsonl leads out of the mirror, and is not read"):
+        Mirror(folder).records("gsm8k", "test.jsonl")
+    (folder / "gsm8k" / "test.jsonl").unlink()
+    (folder / "gsm8k" / "test.jsonl").symlink_to("test.jsonl")
+    with pytest.raises(DataError, match=r"test\.jsonl cannot be read"):
+        Mirror(folder).text("gsm8k", "test.jsonl")
+
+
+def test_a_link_that_stays_in_a_mirror_and_one_to_all_of_it_are_followed(tmp_path: Path) -> None:
+    folder = mirror(tmp_path / "mirror", {"gsm8k/test.jsonl": b'{"question": "How many?"}\n'})
+    (folder / "gsm8k" / "test.jsonl").rename(folder / "kept")
+    (folder / "gsm8k" / "test.jsonl").symlink_to(folder / "kept")
+    (tmp_path / "other").symlink_to(folder)
+    assert len(Mirror(tmp_path / "other").records("gsm8k", "test.jsonl")) == 1
+
+
+def test_a_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    whole = b'{"question": "How many?"}\n'
+    folder = mirror(tmp_path, {"gsm8k/test.jsonl": whole, "gsm8k/test.jsonl.gz": gzip.compress(whole)})
+    with pytest.raises(DataError, match=r"lists gsm8k/test\.jsonl twice"):
+        Mirror(folder)
+
+
+def test_an_archive_that_unpacks_to_more_than_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "MAX_UNPACKED", 3_000_000)
+    files = {
+        "gutenberg/fits.txt.gz": gzip.compress(b"x" * 3_000_000),
+        "gutenberg/bomb.txt.gz": gzip.compress(b"x" * 3_000_001),
+    }
+    held = Mirror(mirror(tmp_path, files))
+    assert len(held.text("gutenberg", "fits.txt")) == 3_000_000
+    with pytest.raises(DataError, match=r"bomb\.txt\.gz has more than 3,000,000 bytes when unpacked"):
+        held.text("gutenberg", "bomb.txt")
+
+
+@pytest.mark.parametrize("damage", [slice(-9), slice(0, 5), slice(10, None)])
+def test_an_archive_that_is_damaged_is_refused(tmp_path: Path, damage: slice) -> None:
+    whole = gzip.compress(bytes(range(256)) * 40)
+    spoilt = whole[:12] + b"\xff" * 20 + whole[32:]
+    for content in (whole[damage], spoilt):
+        with pytest.raises(DataError, match=r"book\.txt\.gz cannot be unpacked: "):
+            Mirror(mirror(tmp_path, {"gutenberg/book.txt.gz": content})).text("gutenberg", "book.txt")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs the data extra")
+@pytest.mark.parametrize("repeated", [False, True], ids=["by_what_it_says", "by_what_comes_out"])
+def test_a_parquet_file_of_more_than_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repeated: bool
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "test.parquet"
+    texts = [
+        ("x" if repeated else str(number % 10)) * 1000 + ("" if repeated else str(number)) for number in range(1000)
+    ]
+    pq.write_table(pa.table({"question": texts}), path)
+    says = sum(pq.read_metadata(path).row_group(number).total_byte_size for number in range(1))
+    assert (says < 100_000) == repeated
+    assert len(tables.read_records(path)) == 1000
+    monkeypatch.setattr(tables, "MAX_BYTES", 100_000)
+    with pytest.raises(DataError, match=r"test\.parquet has more than 100,000 bytes when unpacked, and is not read"):
+        tables.read_records(path)

@@ -1,21 +1,29 @@
 """Where the records of the sources come from: a mirror directory here, the Hub and the web in `upstream`.
 
 A mirror holds `<source>/<upstream path>` (`.gz` may be appended) and a `MANIFEST.json` that lists every file with its
-sha256. Every file is checked against it, read once, and kept parsed.
+sha256. Every file is checked against it, read once, and kept parsed. What it lists may be anybody's: nothing outside
+the folder is read, and no archive fills the memory.
 """
 
 import gzip
 import hashlib
+import os.path
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
+from speed_bench.data.sources.table import SOURCES
 from speed_bench.data.tables import read_records
 from speed_bench.errors import DataError
 
-MANIFEST = "MANIFEST.json"
+MANIFEST: Final = "MANIFEST.json"
+MAX_UNPACKED: Final = 1 << 30
+"""Bytes that a `.gz` of a mirror may have when unpacked."""
+_BLOCK: Final = 1 << 20
 
 
 class Record(NamedTuple):
@@ -34,7 +42,11 @@ class Library(Protocol):
     """What candidates and rows are made from: records by source and upstream file, pinned and checked."""
 
     def files(self, source: str) -> tuple[str, ...]:
-        """Upstream paths of what is there of a source; empty where nothing is."""
+        """Upstream paths of what is there of a source; empty where nothing is.
+
+        Those that `SOURCES` names come first, in its order, then the others by name: what is made of a library depends
+        on the order, and is the same whichever library has the files.
+        """
         ...
 
     def records(self, source: str, file: str) -> Sequence[Record]:
@@ -75,7 +87,7 @@ class Mirror:
         return len(listed)
 
     def files(self, source: str) -> tuple[str, ...]:
-        """Upstream paths of what the mirror has of a source, in the order of its MANIFEST.json."""
+        """Upstream paths of what the mirror has of a source, in the order of every library."""
         return tuple(self._entries.get(source, ()))
 
     def records(self, source: str, file: str) -> tuple[Record, ...]:
@@ -118,6 +130,8 @@ class Mirror:
         if entry is None:
             raise DataError(f"the mirror {self.folder} has no {source}/{file}; {MANIFEST} lists what it has")
         path = self.folder / source / entry["stored"]
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder)):
+            raise DataError(f"{path} leads out of the mirror, and is not read; put the file itself there")
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -164,26 +178,52 @@ def _entries(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
         listed = _json(path.read_bytes(), str(path))["files"]
         entries: dict[str, dict[str, dict[str, Any]]] = {}
         for entry in listed:
+            if not _is_inside(entry["path"]):
+                raise DataError(
+                    f"{path} lists {entry['path']!r:.200}: a path inside the mirror is <source>/<upstream path>"
+                )
             source, _, stored = entry["path"].partition("/")
-            inside = PurePosixPath(entry["path"])
-            if not stored or inside.is_absolute() or ".." in inside.parts:
-                raise DataError(f"{path} lists '{entry['path']}': a path inside the mirror is <source>/<upstream path>")
-            entries.setdefault(source, {})[stored.removesuffix(".gz")] = {**entry, "stored": stored}
+            of_source, name = entries.setdefault(source, {}), stored.removesuffix(".gz")
+            if name in of_source:
+                raise DataError(f"{path} lists {source}/{name} twice")
+            of_source[name] = {**entry, "stored": stored}
             _ = entry["sha256"]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; --mirror takes a folder with that file") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no manifest of a mirror: {error!r}") from error
-    return entries
+    return {source: _in_order(source, files) for source, files in sorted(entries.items())}
+
+
+def _is_inside(listed: str) -> bool:
+    """Whether a path names a file of a source, as `Path` reads it on any system.
+
+    >>> [_is_inside(path) for path in ("gsm8k/test.jsonl", "gsm8k//etc/passwd", "./x/y", "gsm8k/../x", "x", "x/a\\\\b")]
+    [True, False, False, False, False, False]
+    """
+    parts = listed.split("/")
+    return len(parts) > 1 and not any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts)
+
+
+def _in_order(source: str, files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    named = [name for each in SOURCES.values() if each.folder == source for name in each.names]
+    place = {name: number for number, name in enumerate(named)}
+    return dict(sorted(files.items(), key=lambda file: (place.get(file[0], len(place)), file[0])))
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
     if path.suffix != ".gz":
         return content
+    unpacked = BytesIO()
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
+        with gzip.GzipFile(fileobj=BytesIO(content)) as file:
+            while block := file.read(_BLOCK):
+                if unpacked.tell() + len(block) > MAX_UNPACKED:
+                    raise DataError(f"{path} has more than {MAX_UNPACKED:,} bytes when unpacked; put it there unpacked")
+                unpacked.write(block)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be unpacked: {error}") from error
+    return unpacked.getvalue()
 
 
 def _json(text: bytes, where: str) -> Any:
