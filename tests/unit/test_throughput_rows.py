@@ -1,20 +1,24 @@
 """The throughput configs of the curated edition, from records invented here and from the real ones."""
 
 import hashlib
+import random
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from shared_data import MIRROR, needs_mirror, needs_o200k
+from source_records import write_mirror
 
 from speed_bench.data.configs import BUCKETS, ROWS_PER_TIER, TIERS
 from speed_bench.data.o200k import count
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.sources.library import Mirror, Record
-from speed_bench.data.throughput import Bucket, throughput_rows, tokens_of
+from speed_bench.data.throughput import RECIPES, Bucket, throughput_rows, tokens_of
 from speed_bench.data.throughput.families import MOST_PADDING, Family, permutation
 from speed_bench.data.throughput.pieces import Draft, composed, measured, part
+from speed_bench.data.throughput.stock import Stock
 from speed_bench.errors import ConfigError, DataError
 
 WORDS = (
@@ -295,6 +299,54 @@ def test_a_record_that_is_not_as_published_is_named() -> None:
     files["mmlu_pro"]["data/test.jsonl"][3]["options"] = "A, B"
     with pytest.raises(DataError, match=r"record 3 of mmlu_pro/data/test.jsonl: options"):
         throughput_rows(Shelf(files, {"old_harbour.txt": BOOK}), "throughput_1k", rows_per_tier=2)
+
+
+class Closed(Shelf):
+    """A library of which one source is gated; it must not be read before it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__(invented(), {"old_harbour.txt": BOOK})
+        self.asked: list[str] = []
+
+    def check_access(self, sources: Iterable[str]) -> None:
+        self.asked = sorted(sources)
+        if "hle" in self.asked:
+            raise DataError("Humanity's Last Exam is gated")
+
+    def files(self, source: str) -> tuple[str, ...]:
+        assert self.asked
+        return super().files(source)
+
+
+def test_access_to_gated_sources_is_asked_for_before_anything_is_read() -> None:
+    library = Closed()
+    with pytest.raises(DataError, match="is gated"):
+        throughput_rows(library, "throughput_1k", rows_per_tier=2)
+    assert throughput_rows(library, "throughput_1k", without=["hle", "repobench"], rows_per_tier=2).rows
+    assert library.asked == [
+        *("adaleval_stackselect", "adaleval_textsort", "bamboo", "gutenberg", "humanevalpack", "long_code_arena"),
+        *("mmlu_pro", "writingbench"),
+    ]
+
+
+def test_families_draw_from_the_source_that_access_is_asked_for() -> None:
+    stock = Stock(Shelf(invented(), {"old_harbour.txt": BOOK}), 1000)
+    for recipe in (recipe for tasks in RECIPES.values() for recipes in tasks.values() for recipe in recipes):
+        assert {family.source for family in recipe.families(stock)} == {recipe.source}
+
+
+def test_rows_do_not_depend_on_the_order_in_which_a_mirror_lists_its_files(tmp_path: Path) -> None:
+    files: dict[str, Any] = {
+        f"{source}/{file}": rows for source, each in invented().items() for file, rows in each.items()
+    }
+    files = {f"{name}{'' if name.endswith(('.json', '.jsonl')) else '.jsonl'}": rows for name, rows in files.items()}
+    files |= {f"gutenberg/{name}.txt": BOOK.replace("every", name) for name in ("quay", "mole", "pier")}
+    first = throughput_rows(Mirror(write_mirror(tmp_path / "a", files)), "throughput_1k", rows_per_tier=12)
+    for seed in range(2):
+        names = list(files)
+        random.Random(seed).shuffle(names)
+        folder = write_mirror(tmp_path / f"b{seed}", {name: files[name] for name in names})
+        assert throughput_rows(Mirror(folder), "throughput_1k", rows_per_tier=12) == first
 
 
 def test_only_the_published_buckets_are_made() -> None:

@@ -25,20 +25,33 @@ from speed_bench.data.throughput.stock import Stock
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
 
-Recipe = Callable[[Stock], list[Family]]
+
+class Recipe(NamedTuple):
+    """How a source becomes families."""
+
+    source: str
+    """Its id, and that of all that the families draw from."""
+    families: Callable[[Stock], list[Family]]
+
+
 RECIPES: Final[Mapping[str, Mapping[str, tuple[Recipe, ...]]]] = {
     "low_entropy": {
-        "code_completion": (low.humanevalpack, low.private_eval, low.repobench, low.long_code_arena),
-        "sorting": (low.showssort, low.textsort),
+        "code_completion": (
+            Recipe("humanevalpack", low.humanevalpack),
+            Recipe("bamboo", low.private_eval),
+            Recipe("repobench", low.repobench),
+            Recipe("long_code_arena", low.long_code_arena),
+        ),
+        "sorting": (Recipe("bamboo", low.showssort), Recipe("adaleval_textsort", low.textsort)),
     },
     "mixed": {
-        "answer_ranking": (mixed.stackselect,),
-        "few_shot_questions": (mixed.mmlu_pro, mixed.hle),
+        "answer_ranking": (Recipe("adaleval_stackselect", mixed.stackselect),),
+        "few_shot_questions": (Recipe("mmlu_pro", mixed.mmlu_pro), Recipe("hle", mixed.hle)),
     },
     "high_entropy": {
-        "dialogue": (high.dialogues,),
-        "book": (high.books,),
-        "creative_writing": (high.writingbench,),
+        "dialogue": (Recipe("bamboo", high.dialogues),),
+        "book": (Recipe("gutenberg", high.books),),
+        "creative_writing": (Recipe("writingbench", high.writingbench),),
     },
 }
 """tier -> sub_category -> what makes its families. Rows are dealt evenly to tasks, and within one to families."""
@@ -70,10 +83,12 @@ def throughput_rows(
 ) -> Bucket:
     """Make a throughput config from what a library has, without the sources (by id) that are named.
 
-    A row is a function of library, config, tier and its own number. Raises DataError where a tier has no source, or
-    where a prompt came out other than promised, with the row's id.
+    A row is a function of library, config, tier and its own number. Raises DataError, before anything is read, for a
+    gated source that is not open to us; where a tier has no source; and where a prompt came out other than promised,
+    with the row's id.
     """
     num_tokens = tokens_of(config)
+    library.check_access([source for source in _sources() if source not in without])
     stock = Stock(library, num_tokens, without)
     rows: list[Conversation] = []
     about: dict[str, Any] = {}
@@ -105,9 +120,16 @@ def tokens_of(config: str) -> int:
     return lengths[config]
 
 
+def _sources() -> set[str]:
+    """What any row may be from."""
+    return {recipe.source for tasks in RECIPES.values() for recipes in tasks.values() for recipe in recipes}
+
+
 def _tier(stock: Stock, config: str, tier: str, num_rows: int, progress: Progress) -> list[Made]:
     """The rows of a tier. Its tasks take turns, and the families of each task."""
-    every = {task: [each for recipe in recipes for each in recipe(stock)] for task, recipes in RECIPES[tier].items()}
+    every = {
+        task: [each for recipe in recipes for each in recipe.families(stock)] for task, recipes in RECIPES[tier].items()
+    }
     tasks = {task: families for task, families in every.items() if families}
     if not tasks:
         raise DataError(
