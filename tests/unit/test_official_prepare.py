@@ -12,7 +12,7 @@ from official import BUILDER, QUALITATIVE, RECORDS, SHA256, Memory, masked, plai
 from speed_bench.cli import cli
 from speed_bench.data import editions
 from speed_bench.data.manifest import turns_sha256
-from speed_bench.data.official import builder_file, prepare, rows
+from speed_bench.data.official import builder_file, prepare, resolvers, rows
 from speed_bench.data.sources import SOURCES
 from speed_bench.errors import ConfigError, DataError
 
@@ -121,7 +121,9 @@ def test_what_was_kept_is_used_for_the_same_row_builder_and_files_only(place: Pa
     run(place)
     lines = [orjson.loads(line) for line in waiting(place).read_bytes().splitlines()]
     marked = [{**line, "turns": ["kept"] * len(line["turns"])} for line in lines]
-    marked[1]["made_from"] = ["another builder", marked[1]["made_from"][1]]
+    assert [len(line["made_from"]) for line in lines] == [4] * len(QUALITATIVE)
+    for key in range(4):  # the package, the resolvers, the builder, the row
+        marked[key]["made_from"] = [*lines[key]["made_from"][:key], "other", *lines[key]["made_from"][key + 1 :]]
     waiting(place).write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in marked))
     changed = {**RECORDS, ("opus100", "de-en/test"): [{"translation": {"de": "Neu.", "en": "New."}}] * 3}
     write_mirror(place / "mirror", changed)
@@ -129,8 +131,21 @@ def test_what_was_kept_is_used_for_the_same_row_builder_and_files_only(place: Pa
     assert run(place).exit_code == 0
     made = editions.load(str(place / "official"), "qualitative").rows
     kept = [row.turns == ("kept",) * len(row.turns) for row in made[: len(QUALITATIVE)]]
-    again = [i for i, row in enumerate(QUALITATIVE) if "opus" in row["source"] or i == 1]
+    again = [i for i, row in enumerate(QUALITATIVE) if "opus" in row["source"] or i < 4]
     assert [i for i, same in enumerate(kept) if not same] == again
+
+
+def test_another_version_of_the_resolvers_makes_all_rows_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = masked(SOURCES["hle"].url, "h999")
+    write_rows(place, "qualitative", [*QUALITATIVE, bad], 880)
+    run(place)
+    first = waiting(place).read_bytes().splitlines()
+    run(place)
+    assert waiting(place).read_bytes().splitlines() == first
+    monkeypatch.setattr(resolvers, "VERSION", resolvers.VERSION + 1)
+    run(place)
+    again = [orjson.loads(line) for line in waiting(place).read_bytes().splitlines()[len(first) :]]
+    assert [line["turns"] for line in again] == [orjson.loads(line)["turns"] for line in first]
 
 
 def test_a_damaged_file_of_kept_rows_is_refused(place: Path) -> None:

@@ -22,15 +22,17 @@ from official import (
     throughput,
 )
 from official_plainly import plainly
+from shared_data import needs_o200k
 
 from speed_bench.data import o200k
-from speed_bench.data.official import prepare, recipe
+from speed_bench.data.official import prepare, recipe, resolvers
 from speed_bench.data.official.partial import Partial
 from speed_bench.data.official.prepare import Resolved
 from speed_bench.data.official.records import Records
 from speed_bench.data.official.resolvers import KINDS, kind_of
 from speed_bench.data.official.rows import parse
 from speed_bench.data.sources import SOURCES
+from speed_bench.data.sources.library import Record
 from speed_bench.errors import DataError
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs the data extra")
@@ -62,6 +64,39 @@ def test_a_throughput_row_of_every_kind_is_what_the_plain_recipe_gives(tmp_path:
     made = resolved("throughput_1k", rows, tmp_path)
     for row, result in zip(rows, made.rows, strict=True):
         assert list(result.turns) == plainly(parse(row, "-"), 1000, state), row["src_id"]
+
+
+@needs_o200k
+def test_other_prompts_need_another_version_of_the_resolvers(tmp_path: Path) -> None:
+    made = resolved("qualitative", QUALITATIVE, tmp_path), resolved("throughput_1k", throughput(), tmp_path)
+    turns = orjson.dumps([row.turns for config in made for row in config.rows])
+    assert (resolvers.VERSION, hashlib.sha256(turns).hexdigest()[:16]) == (1, "608414744ad1cc42")
+
+
+def test_a_file_that_cannot_be_had_is_asked_for_once_and_every_row_of_it_is_counted(tmp_path: Path) -> None:
+    class Cut(Memory):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[tuple[str, str]] = []
+
+        def records(self, source: str, file: str) -> tuple[Record, ...]:
+            self.asked.append((source, file))
+            if source == "cnn_dailymail":
+                raise DataError("the server answered 503")
+            return super().records(source, file)
+
+        def text(self, source: str, file: str) -> str:
+            self.asked.append((source, file))
+            raise DataError("the server answered 429")
+
+    library = Cut()
+    played = next(row for row in QUALITATIVE if row["src_id"].startswith("rolebench"))
+    rows = [*QUALITATIVE, *({**played, "question_id": f"{number:032x}"} for number in range(3))]
+    with pytest.raises(DataError, match="the server answered 503; nor can 6 more: "):
+        resolved("qualitative", rows, tmp_path, library)
+    assert set(Counter(library.asked).values()) == {1}
+    assert {("cnn_dailymail", "3.0.0/test"), ("rolebench", "profiles-eng/desc.json")} <= set(library.asked)
+    assert len((tmp_path / "p").read_bytes().splitlines()) == len(QUALITATIVE) - 4
 
 
 def test_every_kind_is_among_the_rows_of_these_tests() -> None:

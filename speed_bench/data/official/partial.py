@@ -1,10 +1,11 @@
 """Rows that are resolved already, kept beside the folder that they are going to until all are.
 
-One JSON object per line, appended as a row is resolved. A line is used again only for the same row, the
-same builder and the same files of its source; a torn last line is cut off.
+One JSON object per line, appended as a row is resolved. A line is used again only for the same row, the same builder,
+the same version of the resolvers and the same files of its source; a torn last line is cut off.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 import orjson
 
+from speed_bench.data.official import resolvers
 from speed_bench.data.official.rows import Published
 from speed_bench.errors import DataError, cause
 
@@ -21,7 +23,7 @@ class Partial:
 
     def __init__(self, path: Path, builder: str) -> None:
         self.path = path
-        self._builder = builder
+        self._made_by = [metadata.version("speed-bench"), str(resolvers.VERSION), builder]
         self._known: dict[str, dict[str, Any]] = {}
         self._file: FileIO | None = None
 
@@ -77,7 +79,7 @@ class Partial:
         return end
 
     def _made_from(self, row: Published) -> list[str]:
-        return [self._builder, row.sha256]
+        return [*self._made_by, row.sha256]
 
     def _unwritable(self, error: OSError) -> DataError:
         return DataError(

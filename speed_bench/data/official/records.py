@@ -1,9 +1,9 @@
 """Records of the sources for the rows that name them: each file read once, each index made once."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import orjson
 
@@ -13,10 +13,14 @@ from speed_bench.errors import DataError
 
 ROLES: Final = "profiles-eng/desc.json"
 """The one file that is an object, not a list: what RoleBench says of each role."""
+_Content = TypeVar("_Content")
 
 
 class Records:
-    """What a library holds, found by number or by id. Every DataError names the source, the file and the record."""
+    """What a library holds, found by number or by id. Every DataError names the source, the file and the record.
+
+    A file that the library cannot give is asked for once: many rows need it, and each attempt may take minutes.
+    """
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -25,6 +29,7 @@ class Records:
         self._joined: dict[tuple[str, ...], list[Record]] = {}
         self._parts_of: dict[tuple[str, ...], list[str]] = {}
         self._read: set[str] = set()
+        self._failed: dict[tuple[str, str], str] = {}
 
     def forget(self) -> None:
         """Begin anew to remember which files are read."""
@@ -42,7 +47,7 @@ class Records:
             if name not in there:
                 return False
             if name not in self.library.facts(SOURCES[source].folder)["files"]:
-                self.object(source, name) if name == ROLES else self.library.records(SOURCES[source].folder, name)
+                self.object(source, name) if name == ROLES else self._given(self.library.records, source, name)
         facts = self.library.facts(SOURCES[source].folder)["files"]
         return all(facts[name]["sha256"] == sha256 for name, sha256 in hashes.items())
 
@@ -54,8 +59,7 @@ class Records:
         """The records of these files, one after the other. Raises DataError where one is missing."""
         if (key := (source, *names)) not in self._joined:
             parts = [part for name in names for part in self._parts(source, name) or (self._missing(source, name),)]
-            folder = SOURCES[source].folder
-            self._joined[key] = [record for part in parts for record in self.library.records(folder, part)]
+            self._joined[key] = [record for part in parts for record in self._given(self.library.records, source, part)]
             self._parts_of[key] = parts
         self._read.update(self._parts_of[key])
         return self._joined[key]
@@ -85,7 +89,7 @@ class Records:
         """A file that is one JSON object."""
         self._read.add(name)
         if (source, name) not in self._objects:
-            text = self.library.text(SOURCES[source].folder, name)
+            text = self._given(self.library.text, source, name)
             try:
                 found = orjson.loads(text)
             except orjson.JSONDecodeError as error:
@@ -94,6 +98,17 @@ class Records:
                 raise DataError(f"{name} of {SOURCES[source].name} is not a JSON object")
             self._objects[source, name] = found
         return self._objects[source, name]
+
+    def _given(self, ask: Callable[[str, str], _Content], source: str, file: str) -> _Content:
+        """What the library gives. Raises again, at once, what it raised for the file before."""
+        key = (SOURCES[source].folder, file)
+        if key in self._failed:
+            raise DataError(self._failed[key])
+        try:
+            return ask(*key)
+        except DataError as error:
+            self._failed[key] = str(error)
+            raise
 
     def _parts(self, source: str, name: str) -> tuple[str, ...]:
         """A file as the library has it: under its name, or a split of a Hub dataset in the files it is published in."""

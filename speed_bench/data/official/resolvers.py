@@ -19,6 +19,8 @@ from speed_bench.data.official.templates import Template
 from speed_bench.data.sources import SOURCES
 from speed_bench.errors import DataError
 
+VERSION: Final = 1
+"""One more with every change that gives any row other prompts: those kept from an earlier try are made anew then."""
 _ADDRESS: Final = re.compile(
     r"https?://(huggingface\.co|github\.com|raw\.githubusercontent\.com|opencompass\.openxlab\.space)(/[\w.%@+~-]+)+/?"
     r"(\?[\w=&-]+)?",
