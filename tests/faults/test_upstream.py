@@ -549,6 +549,21 @@ def test_fields_that_no_prompt_needs_are_not_kept(hub: FakeHub, tmp_path: Path) 
 
 
 @pytest.mark.long
+def test_rows_that_were_kept_without_a_column_do_not_stand_for_those_with_it(hub: FakeHub, tmp_path: Path) -> None:
+    ask = ROWS.format("plain.jsonl")
+    both = [[{key: row[key]} for row in TEST] for key in ("question", "image")]
+    assert on_the_hub(hub, tmp_path, plain(hub, drop=("image",)), ask) == both[0]
+    assert on_the_hub(hub, tmp_path, plain(hub, drop=("question",)), ask) == both[1]
+    held = dataset(hub)
+    ask = ROWS.format("default/test")
+    assert on_the_hub(hub, tmp_path, held, ask) == both[0]
+    assert (
+        on_the_hub(hub, tmp_path, source(HubDataset("org/sums", str(held.revision), drop=("question",))), ask)
+        == both[1]
+    )
+
+
+@pytest.mark.long
 def test_too_large_a_file_and_a_line_that_is_no_record_are_refused(hub: FakeHub, tmp_path: Path) -> None:
     files = hub.repos["datasets/org/sums"].files
     files["plain.jsonl"] = b"{}\n{\n"

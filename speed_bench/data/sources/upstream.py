@@ -44,7 +44,7 @@ class Upstream:
         self._facts: dict[str, dict[str, dict[str, Any]]] = {}
 
     def files(self, source: str) -> tuple[str, ...]:
-        """Names of what is published of a source, whether it was fetched already or not."""
+        """Names of what is published of a source, whether it was fetched already or not, in the order of the table."""
         return tuple(name for each in self._sources.get(source, ()) for name in each.names)
 
     def records(self, source: str, file: str) -> tuple[Record, ...]:
@@ -87,7 +87,8 @@ class Upstream:
 
     def _has(self, source: Source) -> bool:
         if isinstance(source.origin, HubDataset):
-            return all(self._shelf.has(_address(source.origin, config)) for config in source.origin.configs)
+            origin = source.origin
+            return all(self._shelf.has(_shelved(_address(origin, config), origin.drop)) for config in origin.configs)
         return False
 
     def _fetched(self, source: str, file: str) -> tuple[Path, str]:
@@ -96,7 +97,7 @@ class Upstream:
         if isinstance(origin, HubDataset):
             config = file.rpartition("/")[0]
             address = _address(origin, config)
-            kept = self._shelf.get(address, lambda path: self._write_rows(origin, config, path))
+            kept = self._shelf.get(_shelved(address, origin.drop), lambda path: self._write_rows(origin, config, path))
             path, sha256, name, more = kept.path, kept.sha256, "rows.jsonl", _dropped(origin.drop)
         elif isinstance(origin, File):
             address = origin.url
@@ -104,7 +105,9 @@ class Upstream:
             path, sha256, name, more = kept.path, kept.sha256, file, {}
         elif origin.drop:
             address = f"hf://datasets/{origin.repo}@{origin.revision}/{origin.name}"
-            kept = self._shelf.get(address, lambda path: _write_lines(origin, path, self._web.limits.max_bytes))
+            kept = self._shelf.get(
+                _shelved(address, origin.drop), lambda path: _write_lines(origin, path, self._web.limits.max_bytes)
+            )
             path, sha256, name = kept.path, kept.sha256, file
             more = {"upstream_sha256": kept.about["upstream_sha256"], **_dropped(origin.drop)}
         else:
@@ -171,8 +174,17 @@ def _line(row: Mapping[str, Any], where: str) -> bytes:
 
 
 def _address(dataset: HubDataset, config: str) -> str:
-    """Names the rows of a split, on the shelf and in manifests."""
+    """Names the rows of a split in manifests."""
     return f"hf://datasets/{dataset.repo}@{dataset.revision}/{config}/{dataset.split}"
+
+
+def _shelved(address: str, drop: Sequence[str]) -> str:
+    """The address on the shelf, where what lacks a column must not stand for what has it.
+
+    >>> _shelved("hf://datasets/cais/hle@021a3d71/default/test", ("rationale_image", "image_preview"))
+    'hf://datasets/cais/hle@021a3d71/default/test?without=image_preview,rationale_image'
+    """
+    return f"{address}?without={','.join(sorted(drop))}" if drop else address
 
 
 def _dropped(drop: Sequence[str]) -> dict[str, Any]:
