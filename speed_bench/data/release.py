@@ -1,8 +1,8 @@
 """An edition as it may be passed on: text only of rows whose source lets it, placeholder and hash of the others.
 
-It fails closed: a row whose right to be passed on is not stated, or is stated by one and denied by another, is masked.
-A masked row keeps its other columns, as many turns as it has, and in the manifest the hashes of its real text, so that
-a copy with the text in place is verified against the same manifest and has the same `config_sha256`.
+Which rows those are, `rights` says. A masked row keeps its other columns, as many turns as it has, and in the manifest
+the hashes of its real text, so that a copy with the text in place is verified against the same manifest and has its
+`config_sha256`.
 """
 
 from collections import Counter
@@ -18,18 +18,14 @@ from speed_bench.data.configs import require_whole
 from speed_bench.data.editions import config_entries, folder_of, read_config, read_manifest
 from speed_bench.data.folders import PARQUET
 from speed_bench.data.manifest import verify
+from speed_bench.data.rights import may_be_passed_on
 from speed_bench.data.schema import PLACEHOLDER
-from speed_bench.data.sources import SOURCES, Source
 from speed_bench.data.tables import write_rows
 from speed_bench.errors import ConfigError, DataError, unknown
 from speed_bench.types import Conversation
 
-BY_ROW: Final = "curated"
-"""The edition whose rows are each under the licence of their source, whether or not the whole may be passed on."""
-
 _OF_EDITION: Final = ("edition", "version", "licence", "redistributable", "source", "tokenizer", "builder", "sources")
 _OF_CONFIG: Final = ("about", "num_rows", "num_turns", "num_tokens_o200k", "categories")
-_CLOSED: Final = tuple(each for each in SOURCES.values() if not each.redistributable)
 _TELLING: Final = 24
 """Characters of a text that are too many to stand somewhere else by chance."""
 _OPENING: Final = 120
@@ -80,27 +76,6 @@ def release(edition: str, configs: Sequence[str], repo_id: str, out: Path) -> Re
     return Release(manifest["edition"], manifest["version"], tuple(part.config for part in parts), files, shares)
 
 
-def may_be_passed_on(row: Conversation, entry: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
-    """Whether the text of a row goes up.
-
-    The row's source must be redistributable by the manifest; so must the edition, unless its rows are licensed one by
-    one. A row without a source is covered only by an edition that names no sources at all. None of that helps a row of
-    the official edition, or one from a source of which we know that it may not be passed on.
-    """
-    builder, sources = manifest.get("builder"), manifest.get("sources")
-    if manifest["edition"] == "official" or (isinstance(builder, Mapping) and "followed" in builder):
-        return False
-    whole = manifest.get("redistributable") is True
-    source = entry.get("source_id")
-    if source is None:
-        stated = whole and not sources
-    else:
-        said = sources.get(source) if isinstance(sources, Mapping) and isinstance(source, str) else None
-        allowed = isinstance(said, Mapping) and said.get("redistributable") is True
-        stated = allowed and (whole or manifest["edition"] == BY_ROW)
-    return stated and not any(source == each.id or _names(row.source, each) for each in _CLOSED)
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A config whose rows were written, and what the other files need to know of them."""
@@ -132,12 +107,6 @@ def _part(folder: Path, manifest: Mapping[str, Any], config: str, place: Path) -
         {_opening(turn): f"{row.question_id} of {config}" for row in closed for turn in row.turns},
         frozenset(text for row in rows for text in _columns(row)),
     )
-
-
-def _names(column: str, source: Source) -> bool:
-    """Whether what a row's `source` column says leads to this source: its address, or its repository at any host."""
-    repository, _, _ = source.repo.partition("{")  # `owner/name_{python,java}` stands for two
-    return source.url in column or repository.lower() in column.lower()
 
 
 def masked(row: Conversation) -> Conversation:

@@ -1,6 +1,8 @@
 """Prompts as files of other tools. That the tools read them is tested with the tools: tests/exchange, tests/engines."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -82,12 +84,33 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         export(SINGLE, "mine", target("jsonl"), tmp_path / "file" / "prompts.jsonl", turns=None, force=False)
 
 
-def test_texts_that_may_not_be_passed_on_are_counted() -> None:
-    entries = {"a": {"source_id": "free"}, "b": {"source_id": "kept"}, "c": {}}
-    manifest = {"configs": {"mine": {"rows": entries}}, "sources": {"free": {"redistributable": True}, "kept": {}}}
-    assert num_restricted(manifest, "mine", set("abc")) == 2
-    assert num_restricted(manifest, "mine", set("a")) == 0
-    assert num_restricted({**manifest, "redistributable": True}, "mine", set("abc")) == 0
+def test_texts_that_may_not_be_passed_on_are_counted_by_the_rule_that_publishing_has() -> None:
+    rows = SINGLE[:3]
+    said: tuple[dict[str, str], ...] = ({"source_id": "free"}, {"source_id": "kept"}, {})
+    entries = {each.question_id: entry for each, entry in zip(rows, said, strict=True)}
+    sources = {"free": {"redistributable": True}, "kept": {}}
+    manifest = {"edition": "curated", "configs": {"mine": {"rows": entries}}, "sources": sources}
+    assert num_restricted(manifest, "mine", rows) == 2
+    assert num_restricted(manifest, "mine", rows[:1]) == 0
+    whole = {"edition": "mine", "configs": {"mine": {"rows": {key: {} for key in entries}}}, "redistributable": True}
+    assert num_restricted(whole, "mine", rows) == 0
+    assert num_restricted(whole, "mine", [replace(rows[0], source="Spec-Bench"), *rows[1:]]) == 1
+
+
+@pytest.mark.parametrize("sources", [["a"], {"a": "b"}, "a", 1, None])
+@pytest.mark.parametrize("source_id", [["a"], {"a": 1}, "a", 1, None])
+def test_an_odd_manifest_frees_no_text_and_is_no_accident(sources: Any, source_id: Any) -> None:
+    rows = {SINGLE[0].question_id: {"source_id": source_id}}
+    manifest = {"edition": "mine", "configs": {"mine": {"rows": rows}}, "sources": sources, "builder": "me"}
+    assert num_restricted(manifest, "mine", SINGLE[:1]) == 1
+
+
+def test_random_tokens_are_exported_though_no_manifest_describes_them(tmp_path: Path) -> None:
+    arguments = ["--edition", "random:100", "--config", "random", "--to", "jsonl", "--out", str(tmp_path / "r.jsonl")]
+    done = CliRunner().invoke(cli, ["data", "export", *arguments])
+    assert done.exit_code == 0, done.output
+    assert "512 rows" in done.output
+    assert "may not be passed on" not in done.output
 
 
 def test_the_verb_says_what_was_left_out_and_how_to_use_the_file(tmp_path: Path) -> None:

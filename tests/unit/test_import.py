@@ -1,5 +1,6 @@
 """What users already have becomes an edition."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -11,8 +12,10 @@ from shared_data import MIRROR, needs_mirror
 from speed_bench.cli import cli
 from speed_bench.data.editions import load
 from speed_bench.data.exchange import imports
-from speed_bench.data.exchange.exports import export, target
+from speed_bench.data.exchange.exports import export, num_restricted, target
 from speed_bench.data.exchange.imports import facts_of, files_in, read, write
+from speed_bench.data.exchange.records import read_file
+from speed_bench.data.sources import SOURCES
 from speed_bench.data.tables import write_rows
 from speed_bench.errors import ConfigError, DataError
 
@@ -134,6 +137,58 @@ def test_a_licence_is_what_is_given_and_passing_on_needs_one(tmp_path: Path) -> 
     assert (manifest["licence"], manifest["redistributable"]) == ("CC0-1.0", True)
 
 
+def test_questions_of_a_benchmark_have_its_source_and_what_is_known_of_it(tmp_path: Path) -> None:
+    path = lines(tmp_path / "question.jsonl", *QUESTIONS)
+    others = lines(tmp_path / "chats.jsonl", {"turns": ["a"]})
+    manifest = as_edition(tmp_path / "edition", path, others, licence="Apache-2.0", redistributable=True)
+    said = manifest["sources"]["mt_bench"]
+    assert (said["licence"], said["redistributable"], said["revision"]) == ("Apache-2.0", True, None)
+    assert list(said["files"]) == ["question.jsonl"]
+    rows = {name: list(each["rows"].values()) for name, each in manifest["configs"].items()}
+    assert [each["source_id"] for each in rows["mt_bench"]] == ["mt_bench"] * 2
+    assert "source_id" not in rows["chats"][0]
+    for config in ("mt_bench", "chats"):
+        assert num_restricted(manifest, config, load(str(tmp_path / "edition"), config).rows) == 0
+
+
+SPEC_BENCH = {"question_id": 161, "category": "translation", "turns": ["Translate: Guten Tag."]}
+
+
+def test_what_is_no_users_to_give_away_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = lines(tmp_path / "question.jsonl", *QUESTIONS, SPEC_BENCH)
+    for shape, sentence in (
+        (None, "spec_bench holds rows of Spec-Bench, which may not .* leave out --redistributable; .* --format conv"),
+        ("conversations", "of question is from 'question.jsonl', which names Spec-Bench: .* another name"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            facts_of([read(path, shape=shape)], licence="Apache-2.0", redistributable=True)
+    named = lines(tmp_path / "mine.jsonl", {"turns": ["a"]}, {"turns": ["b"], "source": "cais/hle"})
+    with pytest.raises(ConfigError, match="from 'cais/hle', which names Humanity's Last Exam"):
+        facts_of([read(named)], licence="MIT", redistributable=True)
+    own = lines(tmp_path / "own.jsonl", *QUESTIONS, SPEC_BENCH)
+    assert facts_of([read(own, shape="conversations")], licence="MIT", redistributable=True).redistributable
+    record = {key: each for key, each in asdict(row(5, "a")).items() if key != "turns"}
+    official = lines(tmp_path / "skills.jsonl", {**record, "messages": [{"role": "user", "content": "a"}]})
+    with pytest.raises(ConfigError, match="rows of nvidia/SPEED-Bench, which may not be passed on"):
+        facts_of([read(official)], licence="MIT", redistributable=True)
+
+
+def test_without_leave_they_are_imported_and_stay(tmp_path: Path) -> None:
+    manifest = as_edition(tmp_path / "edition", lines(tmp_path / "q.jsonl", *QUESTIONS, SPEC_BENCH))
+    assert manifest["sources"]["spec_bench"]["redistributable"] is False
+    freed = {**manifest, "redistributable": True, "sources": {"spec_bench": {"redistributable": True}}}
+    for said in (manifest, freed):
+        assert num_restricted(said, "spec_bench", load(str(tmp_path / "edition"), "spec_bench").rows) == 3
+
+
+def test_a_file_is_known_by_its_bytes_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lines(tmp_path / "own.jsonl", {"turns": ["a"]})
+    monkeypatch.setitem(imports._PINNED, read_file(path).sha256, "spec_bench")
+    with pytest.raises(ConfigError, match=r"own holds rows of Spec-Bench, which may not be passed on; .*ble$"):
+        facts_of([read(path)], licence="MIT", redistributable=True)
+    assert as_edition(tmp_path / "edition", path)["sources"]["spec_bench"]["revision"] == SOURCES["spec_bench"].revision
+
+
 def test_nothing_that_is_there_is_replaced_unasked(tmp_path: Path) -> None:
     path = lines(tmp_path / "chats.jsonl", {"turns": ["a"]})
     as_edition(tmp_path / "edition", path)
@@ -163,6 +218,8 @@ def test_the_real_question_files_are_known_and_whole() -> None:
     assert (len(spec_bench.rows), len({each.category for each in spec_bench.rows})) == (480, 13)
     assert (len(mt_bench.rows), len({each.category for each in mt_bench.rows})) == (80, 8)
     assert sum(each.multiturn for each in mt_bench.rows) == 80
+    for name in ("spec_bench", "mt_bench"):
+        assert read(MIRROR / name / "question.jsonl", shape="conversations").source == name
 
 
 def test_a_row_is_what_it_was_however_often_it_goes_round(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from speed_bench.data.card import card
 from speed_bench.data.editions import config_entries, load, read_manifest
 from speed_bench.data.folders import EditionFacts, write_config
 from speed_bench.data.manifest import config_sha256
-from speed_bench.data.release import Release, may_be_passed_on, release
+from speed_bench.data.release import Release, release
 from speed_bench.data.schema import PLACEHOLDER
 from speed_bench.data.sources import SOURCES
 from speed_bench.data.tables import read_records
@@ -147,47 +147,6 @@ class TestWhoseTextGoesUp:
         made(write(tmp_path / "mine"), tmp_path / "out")
         with pytest.raises(DataError, match=f"row {ROWS[1].question_id} .* holds a placeholder, not its prompt"):
             load(str(tmp_path / "out"), "chat")
-
-    @pytest.mark.parametrize(
-        ("edition", "whole", "sources", "source_id", "goes"),
-        [
-            ("curated", False, SAID, "open", True),
-            ("curated", False, SAID, "closed", False),
-            ("curated", True, SAID, "closed", False),
-            ("curated", True, SAID, None, False),
-            ("curated", True, SAID, "unheard-of", False),
-            ("curated", True, {"open": {"redistributable": "true"}}, "open", False),
-            ("curated", True, {"open": True}, "open", False),
-            ("curated", True, ["open"], "open", False),
-            ("curated", True, SAID, ["open"], False),
-            ("open", True, {}, None, True),
-            ("open", True, None, None, True),
-            ("open", "true", None, None, False),
-            ("open", None, None, None, False),
-            ("mine", True, SAID, "open", True),
-            ("mine", False, SAID, "open", False),
-            ("imported", False, {}, None, False),
-            ("official", True, SAID, "open", False),
-            ("curated", True, {"hle": {"redistributable": True}}, "hle", False),
-        ],
-    )
-    def test_a_row_goes_up_only_where_everything_says_so(
-        self, edition: str, whole: Any, sources: Any, source_id: Any, goes: bool
-    ) -> None:
-        manifest = {"edition": edition, "redistributable": whole, "sources": sources}
-        entry = {"source_id": source_id} if source_id is not None else {}
-        assert may_be_passed_on(ROWS[0], entry, manifest) is goes
-
-    @pytest.mark.parametrize("source", [each for each in SOURCES.values() if not each.redistributable])
-    def test_no_manifest_opens_a_source_that_we_know_to_be_closed(self, source: Any) -> None:
-        manifest = {"edition": "curated", "redistributable": True, "sources": SAID}
-        repo = source.repo.replace("{python,java}", "java")
-        for where in (source.url, f"https://example.org/{repo}/file", repo.upper()):
-            assert not may_be_passed_on(row(0, where), {"source_id": "open"}, manifest)
-
-    def test_rows_of_an_official_builder_stay_whatever_the_edition_is_called(self) -> None:
-        manifest = {"edition": "mine", "redistributable": True, "builder": {"followed": "NVIDIA"}}
-        assert not may_be_passed_on(ROWS[0], {}, manifest)
 
     def test_keys_that_nobody_knows_do_not_go_up(self, tmp_path: Path) -> None:
         def gossip(manifest: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """An edition's rows as a file of another tool: written whole or not at all, with nothing dropped in silence."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from speed_bench.data.exchange.targets import TARGETS, Target
 from speed_bench.data.folders import PARQUET, staged
 from speed_bench.data.folders import replace as replace_file
+from speed_bench.data.rights import may_be_passed_on
 from speed_bench.errors import ConfigError, DataError, cause, unknown
 from speed_bench.types import Conversation
 
@@ -58,17 +59,10 @@ def export(
     return Exported(len(kept), num_turns, num_before - num_turns, to.usage(path, config, len(kept)))
 
 
-def num_restricted(manifest: Mapping[str, Any], config: str, question_ids: Collection[str]) -> int:
-    """How many of these rows have a text that may not be passed on, or of which that is not known.
-
-    It may be where the edition or the row's own source says `redistributable`.
-    """
-    if manifest.get("redistributable") is True:
-        return 0
-    sources = manifest.get("sources") or {}
-    free = {name for name, each in sources.items() if each.get("redistributable") is True}
+def num_restricted(manifest: Mapping[str, Any], config: str, rows: Iterable[Conversation]) -> int:
+    """How many of these rows have a text that may not be passed on, or of which that is not known."""
     entries = manifest["configs"][config]["rows"]
-    return sum(entries[question_id].get("source_id") not in free for question_id in question_ids)
+    return sum(not may_be_passed_on(row, entries[row.question_id], manifest) for row in rows)
 
 
 def _cut(rows: Sequence[Conversation], config: str, to: Target, turns: Turns | None) -> Sequence[Conversation]:

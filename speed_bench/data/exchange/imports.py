@@ -1,6 +1,6 @@
 """What users already have, made an edition: read and checked whole before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +10,20 @@ from speed_bench.data.editions import BUNDLED
 from speed_bench.data.exchange.records import RecordFile, checked_name, read_file
 from speed_bench.data.exchange.shapes import OFFICIAL, Defaults, Losses, Shape, rows_of, shape_of
 from speed_bench.data.folders import EditionFacts, require_new, write_config
+from speed_bench.data.rights import IMPORT, closed_source
+from speed_bench.data.sources import SOURCES, File, HubDataset
 from speed_bench.errors import ConfigError, DataError
 from speed_bench.types import Conversation
 
 UNKNOWN: Final = "unknown"
+_PINNED: Final = {
+    file.sha256: source.id
+    for source in SOURCES.values()
+    if not isinstance(source.origin, HubDataset)
+    for file in source.origin
+    if isinstance(file, File) and file.sha256
+}
+"""sha256 of a file that is known -> id of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,8 @@ class Imported:
     rows: tuple[Conversation, ...]
     about: Mapping[str, Any]
     """Which file it was, and what of it the rows do not hold: goes into the manifest."""
+    source: str | None = None
+    """Id in `SOURCES` of what the file holds, by its sha256 or its shape; None where it is none of them."""
 
 
 def files_in(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -54,7 +66,7 @@ def read(path: Path, *, config: str | None = None, shape: str | None = None, cat
         about["answers_left_out"] = losses.answers
     if losses.mended:
         about["multiturn_mended"] = losses.mended
-    return Imported(name, found, rows, about)
+    return Imported(name, found, rows, about, _PINNED.get(file.sha256, found.source))
 
 
 def facts_of(
@@ -78,11 +90,14 @@ def facts_of(
         raise ConfigError("--redistributable needs --licence: what lets others pass these texts on")
     if len({each.config for each in imported}) < len(imported):
         raise ConfigError("two of the files are the same config; import them one by one, with --config NAME")
+    if redistributable:
+        for each in imported:
+            _require_open(each)
     builder = next(iter(builders), None)
     name = checked_name(edition or ("official" if builder else "imported"), "an edition", "give --edition NAME")
     if name in BUNDLED:
         raise ConfigError(f"the edition '{name}' comes with speed-bench; give yours another name with --edition")
-    made_by = {"program": "speed-bench data import", "version": installed("speed-bench")}
+    made_by = {"program": IMPORT, "version": installed("speed-bench")}
     return EditionFacts(
         edition=name,
         version=version or builder or "1",
@@ -90,6 +105,7 @@ def facts_of(
         redistributable=redistributable,
         source=f"imported from the output of {OFFICIAL[builder]}" if builder else "imported",
         builder={**made_by, "followed": OFFICIAL[builder]} if builder else made_by,
+        sources=_sources(imported),
     )
 
 
@@ -98,8 +114,44 @@ def write(folder: Path, facts: EditionFacts, imported: Sequence[Imported], *, fo
     require_new(folder, [each.config for each in imported], force=force)
     manifest: dict[str, Any] = {}
     for each in imported:
-        manifest = write_config(folder, facts, each.config, each.rows, about=each.about)
+        of = _constant(each.source)
+        manifest = write_config(folder, facts, each.config, each.rows, source_of=of, about=each.about)
     return manifest
+
+
+def _require_open(each: Imported) -> None:
+    """Refuse to call redistributable what we know not to be. Raises ConfigError that names the config or the row."""
+    leave = "may not be passed on; leave out --redistributable"
+    if each.shape.name in OFFICIAL:
+        raise ConfigError(f"{each.config} holds rows of nvidia/SPEED-Bench, which {leave}")
+    known = SOURCES[each.source] if each.source else None
+    if known and not known.redistributable:
+        own = "" if each.about["file"]["sha256"] in _PINNED else "; if the texts are yours, say --format conversations"
+        raise ConfigError(f"{each.config} holds rows of {known.name}, which {leave}{own}")
+    for row in each.rows:
+        if named := closed_source(row.source):
+            raise ConfigError(
+                f"row {row.question_id} of {each.config} is from {row.source[:80]!r}, which names {named}: it {leave}; "
+                "if the text is yours, give the file or the row's `source` another name"
+            )
+
+
+def _sources(imported: Sequence[Imported]) -> dict[str, dict[str, Any]]:
+    """The sources of ours that files are from. Of a file that was not seen before the revision is not known."""
+    found: dict[str, dict[str, Any]] = {}
+    for each in imported:
+        if each.source:
+            file = each.about["file"]
+            facts = found.setdefault(each.source, {**SOURCES[each.source].facts, "revision": None, "files": {}})
+            facts["files"][file["name"]] = {"sha256": file["sha256"]}
+            if file["sha256"] in _PINNED:
+                facts["revision"] = SOURCES[each.source].revision
+    return found
+
+
+def _constant(source: str | None) -> Callable[[Conversation], str | None]:
+    """The same source for every row."""
+    return lambda _: source
 
 
 def _config_of(file: RecordFile, shape: Shape) -> str:

@@ -42,6 +42,8 @@ class Shape:
     name: str
     about: str
     convert: Callable[[Place, "Defaults", Losses], Conversation]
+    source: str | None = None
+    """Id in `SOURCES` of what such a file holds; None where it can be anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +217,13 @@ SHAPES: Final = _shapes(
         ),
         Shape("nemo-skills", "<config>.jsonl of the builder of NeMo-Skills, with messages", _skills),
         Shape("rows", "the eight columns, as Parquet or JSON lines", _exact),
-        Shape("spec-bench", "question.jsonl of Spec-Bench, 13 categories", _question("spec-bench", "Spec-Bench")),
-        Shape("mt-bench", "question.jsonl of MT-Bench, 8 categories", _question("mt-bench", "MT-Bench")),
+        Shape(
+            "spec-bench",
+            "question.jsonl of Spec-Bench, 13 categories",
+            _question("spec-bench", "Spec-Bench"),
+            "spec_bench",
+        ),
+        Shape("mt-bench", "question.jsonl of MT-Bench, 8 categories", _question("mt-bench", "MT-Bench"), "mt_bench"),
         Shape("conversations", "any records with turns or messages", _any),
     ]
 )

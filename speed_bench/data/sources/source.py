@@ -1,6 +1,7 @@
 """What is known of a source before anything of it is read: where it is, which version, whose it is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ class Source:
     def __post_init__(self) -> None:
         if not self.folder:
             object.__setattr__(self, "folder", self.id)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the manifest of an edition that has rows of it."""
+        told = ("name", "url", "revision", "licence", "terms", "redistributable")
+        return {key: getattr(self, key) for key in told}
 
     @property
     def gated(self) -> bool:
