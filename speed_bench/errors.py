@@ -112,6 +112,6 @@ def unknown(kind: str, name: object, known: Iterable[str], *, plural: str | None
     "unknown engine 'lama-cpp'; did you mean 'llama-cpp'? engines: llama-cpp, vllm"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = [] if "/" in str(name) else difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)  # a path is no slip
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"unknown {kind} '{name}'; {hint}{plural or kind + 's'}: {', '.join(names)}"

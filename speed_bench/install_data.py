@@ -19,7 +19,7 @@ import filelock
 from speed_bench.cache_folders import aside, cache, clear, discard, writing
 from speed_bench.data import cached
 from speed_bench.data.cached import Contents
-from speed_bench.data.configs import QUALITATIVE, Chosen, choose
+from speed_bench.data.configs import NUM_ROWS, QUALITATIVE, Chosen, choose
 from speed_bench.data.editions import folder_of, load, read_manifest
 from speed_bench.data.schema import require_name
 from speed_bench.errors import CacheError, DataError
@@ -83,6 +83,20 @@ def default() -> Chosen | None:
     """What is installed where no edition is asked for: the bundled one, as soon as it has all of `qualitative`."""
     known = read_manifest(folder_of(DEFAULT_EDITION))["configs"]
     return choose(DEFAULT_EDITION) if QUALITATIVE in known else None
+
+
+def installed_of(edition: str, home: Path) -> Chosen:
+    """What a check of an edition is about: those of the published configs that it has, and what is installed of it.
+
+    Raises ConfigError or DataError as `choose` does, where that is nothing.
+    """
+    manifest = read_manifest(folder_of(edition))
+    held = [
+        place.config
+        for place in look(home)
+        if any(each.contents and each.contents.edition == manifest["edition"] for each in place.versions)
+    ]
+    return choose(edition, [config for config in (*NUM_ROWS, *held) if config in manifest["configs"]])
 
 
 def look(home: Path, configs: Sequence[str] = ()) -> list[Place]:

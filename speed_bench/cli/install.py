@@ -89,7 +89,9 @@ def _check(edition: str | None, configs: tuple[str, ...]) -> bool:
 
     folder, home = metrics.modules_folder(os.environ), data.data_folder(os.environ)
     modules = [metrics.look(module, folder) for module in metric_modules()]
-    asked = choose(edition, configs) if edition else None
+    asked = None
+    if edition:
+        asked = choose(edition, configs) if configs else data.installed_of(edition, home)
     places = data.look(home, tuple(asked.configs) if asked else configs)
     for line in (*installed.table(modules), *installed.data_table(places, asked, home)):
         click.echo(line)

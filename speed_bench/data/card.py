@@ -14,8 +14,7 @@ import orjson
 
 from speed_bench.data.languages import languages
 from speed_bench.data.published import MEAN_TOKENS
-from speed_bench.data.schema import CATEGORIES, PLACEHOLDER
-from speed_bench.errors import DataError
+from speed_bench.data.schema import CATEGORIES, PLACEHOLDER, require_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -53,7 +52,7 @@ def card(manifest: Mapping[str, Any], repo_id: str | None = None) -> str:
     """The card of an edition's folder, or of the repository of the Hub that it is going to.
 
     A manifest may lack anything but `edition`, `version` and `configs`: what it does not say is not on the card.
-    Raises DataError for the name of a config that cannot be a folder's.
+    Raises ConfigError for the name of a config that cannot be a folder's.
     """
     return _filled("dataset.md.j2", manifest, repo_id)
 
@@ -63,19 +62,10 @@ def licence_note(manifest: Mapping[str, Any], repo_id: str | None = None) -> str
     return _filled("licence.md.j2", manifest, repo_id)
 
 
-def config_name(name: str) -> str:
-    """A config's name, if it can be a folder's and stand in YAML. Raises DataError else.
-
-    >>> config_name("throughput_1k")
-    'throughput_1k'
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise DataError(f"config {name!r:.80} of the manifest cannot be a folder: letters, digits, '_', '.' and '-'")
-    return name
-
-
 def _filled(template: str, manifest: Mapping[str, Any], repo_id: str | None) -> str:
-    configs = {config_name(name): _config(name, _mapping(each)) for name, each in manifest["configs"].items()}
+    for name in manifest["configs"]:
+        require_name(name)
+    configs = {name: _config(name, _mapping(each)) for name, each in manifest["configs"].items()}
     sources = _sources(manifest, configs)
     facts = {
         "edition": manifest["edition"],

@@ -100,6 +100,8 @@ def config_entries(manifest: dict[str, Any], config: str, folder: Path) -> dict[
         isinstance(entry, dict) and isinstance(entry.get("turns_sha256"), str) for entry in entries.values()
     ):
         raise DataError(f"{_manifest_path(folder)} is not a manifest: config {config} has no rows with turns_sha256")
+    if not entries:
+        raise DataError(f"{_manifest_path(folder)} lists no row of config {config}, and no config is without rows")
     return entries
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from speed_bench.data.card import card, config_name, licence_note, plain
+from speed_bench.data.card import card, licence_note, plain
 from speed_bench.data.configs import require_whole
 from speed_bench.data.editions import config_entries, folder_of, read_config, read_manifest
 from speed_bench.data.folders import PARQUET
@@ -120,7 +120,7 @@ def _chosen(manifest: Mapping[str, Any], configs: Sequence[str], folder: Path) -
             raise ConfigError(unknown("config", config, manifest["configs"]) + f" (edition {manifest['edition']})")
     if not manifest["configs"]:
         raise DataError(f"{folder / 'manifest.json'} has no configs, so there is nothing to publish")
-    return [config_name(name) for name in manifest["configs"] if not configs or name in configs]
+    return [name for name in manifest["configs"] if not configs or name in configs]
 
 
 def _described(described: Mapping[str, Any], open_ids: Container[str]) -> dict[str, Any]:

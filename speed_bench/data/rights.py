@@ -33,7 +33,7 @@ def may_be_passed_on(row: Conversation, entry: Mapping[str, Any], manifest: Mapp
     facts = builder if isinstance(builder, Mapping) else {}
     if manifest["edition"] == "official" or "followed" in facts:
         return False
-    whole, imported = manifest.get("redistributable") is True, facts.get("program") == IMPORT
+    whole, imported = manifest.get("redistributable") is True, facts.get("name") == IMPORT
     source = entry.get("source_id")
     said = sources.get(source) if isinstance(sources, Mapping) and isinstance(source, str) else None
     told = said if isinstance(said, Mapping) else {}

@@ -25,7 +25,7 @@ CATEGORIES = (
 PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH"
 """What published rows hold where their text may not be redistributed. It is not a prompt."""
 
-_CONFIG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("question_id", "category", "source", "src_id"), str),
     **dict.fromkeys(("sub_category", "difficulty"), str | None),
@@ -57,10 +57,16 @@ def conversation(row: Any, where: str) -> Conversation:
     try:
         return Conversation(**{**row, "turns": tuple(row["turns"])})
     except (ValueError, TypeError) as error:
-        raise DataError(f"row {name} of {where}: {error}") from error
+        raise DataError(f"{where}: {error}") from error
 
 
-def require_name(config: str) -> None:
-    """Refuse a name that cannot be that of a folder in a cache, such as one that leads out of it."""
-    if not _CONFIG_NAME.fullmatch(config):
-        raise ConfigError(f"{config!r} cannot be the name of a config; letters, digits and _ - . can")
+def require_name(name: str, what: str = "a config", *, advice: str = "") -> None:
+    """Refuse a name that cannot be a folder's, such as one that leads elsewhere, or that means something in YAML.
+
+    >>> require_name("../etc", advice="give --config NAME")
+    Traceback (most recent call last):
+    speed_bench.errors.ConfigError: '../etc' cannot be the name of a config; letters, digits and _ - . can; give ...
+    """
+    if not _NAME.fullmatch(name):
+        told = f"{name[:80]!r} cannot be the name of {what}; letters, digits and _ - . can"
+        raise ConfigError(f"{told}; {advice}" if advice else told)

@@ -1,6 +1,7 @@
 """What `speed-bench install` says: what is in the cache, what was changed, how to use it."""
 
 import importlib.metadata
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,9 +62,18 @@ def data_table(places: Sequence[DataPlace], asked: Chosen | None, home: Path) ->
         rows.append((place.config, *said, state, held.manifest_sha256 if held else "-"))
     lines = [*_columns(rows), f"in {home}"]
     if any(row[4] != "yes" for row in rows[1:]):
-        force = " --force" if any(place.foreign(asked) for place in places if asked) else ""
-        lines.append(f"speed-bench install --edition {asked.folder if asked else 'PATH'}{force} makes them current")
+        lines.append(f"speed-bench install --edition {_asked(asked, places) if asked else 'PATH'} makes them current")
     return lines
+
+
+def _asked(asked: Chosen, places: Sequence[DataPlace]) -> str:
+    """The edition as a shell takes it, with the configs where some are not installed unless they are named."""
+    words = [shlex.quote(str(asked.folder))]
+    if not set(asked.configs) <= set(NUM_ROWS):
+        words += [f"--config {config}" for config in asked.configs]
+    if any(place.foreign(asked) for place in places):
+        words.append("--force")
+    return " ".join(words)
 
 
 def data_summary(changes: Sequence[tuple[str, DataChange]], edition: Chosen | None, home: Path) -> list[str]:

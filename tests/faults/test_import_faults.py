@@ -12,7 +12,7 @@ from speed_bench.data.exchange import records
 from speed_bench.data.exchange.imports import facts_of, read, write
 from speed_bench.data.schema import PLACEHOLDER
 from speed_bench.data.tables import write_rows
-from speed_bench.errors import DataError
+from speed_bench.errors import ConfigError, DataError
 
 GOOD = {"turns": ["Why?"]}
 ROW = {
@@ -65,15 +65,21 @@ def test_what_is_no_file_of_records_is_named_with_its_line(tmp_path: Path, conte
     [
         ({"prompt": "a"}, r"has neither turns nor messages \(its columns: prompt\)"),
         ({"turns": ["a"], "messages": [user("a")]}, "row 2 of .*:2 must have either turns or messages"),
-        ({"id": "q", "turns": []}, "row .* of .*:2: row .* has no turns"),
-        ({"id": "q", "turns": ["  \n"]}, "has no turns, or an empty one"),
+        ({"id": "q", "turns": []}, r"^row q of \S*:2 has no turns$"),
+        ({"id": "q", "turns": ["  \n"]}, r"^row q of \S*:2: turn 1 is empty$"),
         ({"id": "q", "turns": "a"}, "row q of .*:2: turns must be a list"),
-        ({"id": "q", "turns": [["a"]]}, "has no turns, or an empty one"),
-        ({"id": "q", "turns": ["a", 3]}, "has no turns, or an empty one"),
+        ({"id": "q", "turns": [["a"]]}, "row q of .*:2: turn 1 is a list, and a text is expected"),
+        (
+            {"type": "multi_turn", "turns": [{"text": "a"}]},
+            "row 2 of .*:2: turn 1 is an object, and a text is",
+        ),
+        ({"id": "q", "turns": ["a", 3]}, "turn 2 is a number, and a text is expected"),
         ({"id": "q", "turns": [PLACEHOLDER + "\n\n{x.__class__}"]}, "holds a placeholder"),
         ({"id": 1.5, "turns": ["a"]}, "row 2 of .*:2: its id must be text or a whole number"),
         ({"id": True, "turns": ["a"]}, "its id must be text or a whole number"),
         ({"id": "q", "turns": ["a"], "category": 7}, "category must be text, it is 7"),
+        ({"id": "q", "turns": ["a"], "category": "a,b"}, "category 'a,b' cannot be selected with --categories"),
+        ({"id": "q", "turns": ["a"], "category": "qa "}, "category 'qa ' cannot be selected with --categories"),
         ({"id": "q", "turns": ["a"], "difficulty": {}}, "difficulty must be text or null"),
         ({"id": "q", "messages": []}, "row q of .*:2: messages must be a list of objects, and not empty"),
         ({"id": "q", "messages": [user("a", "assistant")]}, "has no turns"),
@@ -94,6 +100,27 @@ def test_an_id_that_stands_there_twice_is_named_with_both_lines(tmp_path: Path) 
     path = lines(tmp_path / "mine.jsonl", {"id": 7, "turns": ["a"]}, {"id": "7", "turns": ["b"]})
     with pytest.raises(DataError, match=r"row 7 of .*mine\.jsonl:2 stands at .*mine\.jsonl:1 already"):
         read(path)
+
+
+@pytest.mark.parametrize("category", ["a,b", " ", "", "a "])
+def test_a_category_that_could_never_be_selected_is_not_given(tmp_path: Path, category: str) -> None:
+    with pytest.raises(ConfigError, match=f"--category '{category}' cannot be selected with --categories A,B"):
+        read(lines(tmp_path / "mine.jsonl", GOOD), category=category)
+
+
+@pytest.mark.parametrize("column", sorted(ROW))
+def test_a_file_with_seven_of_the_eight_columns_is_told_which_it_lacks(tmp_path: Path, column: str) -> None:
+    seven = {name: value for name, value in ROW.items() if name != column}
+    path = lines(tmp_path / "mine.jsonl", seven)
+    with pytest.raises(DataError, match=rf"mine\.jsonl lacks {column}, and has the other seven .*--format conv"):
+        read(path)
+    if column != "turns":
+        assert len(read(path, shape="conversations").rows) == 1
+
+
+def test_a_row_without_turns_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"^\S*mine\.jsonl:1: row {'0' * 32} has no turns, or an empty one$"):
+        read(lines(tmp_path / "mine.jsonl", {**ROW, "turns": [" "]}))
 
 
 def test_a_line_that_is_too_long_for_a_row_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +163,12 @@ def test_parquet_of_another_schema_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "b.parquet")
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "x" * 65, "a\nb", "c:d"])
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "x" * 101, "a\nb", "c:d"])
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     path = lines(tmp_path / "mine.jsonl", GOOD)
-    with pytest.raises(DataError, match="cannot be the name of a config"):
+    with pytest.raises(ConfigError, match=r"cannot be the name of a config; .*; give --config NAME"):
         read(path, config=name or " ")
-    with pytest.raises(DataError, match="cannot be the name of an edition"):
+    with pytest.raises(ConfigError, match=r"cannot be the name of an edition; .*; give --edition NAME"):
         facts_of([read(path)], edition=name or " ")
 
 

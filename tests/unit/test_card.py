@@ -13,7 +13,7 @@ from speed_bench.data.card import card, licence_note, link
 from speed_bench.data.configs import NUM_ROWS
 from speed_bench.data.editions import BUNDLED, read_manifest
 from speed_bench.data.schema import CATEGORIES, COLUMNS, PLACEHOLDER
-from speed_bench.errors import DataError
+from speed_bench.errors import ConfigError
 
 HOSTILE = [
     "a | b",
@@ -225,7 +225,7 @@ def test_no_value_of_a_manifest_changes_the_form_of_the_card(said: str, repo: st
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b", "x\n---", "-x", "ä"])
 def test_a_config_whose_name_is_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(DataError, match="cannot be a folder"):
+    with pytest.raises(ConfigError, match="cannot be the name of a config"):
         card({"edition": "mine", "version": "1", "configs": {name: {"rows": {}}}})
 
 

@@ -113,6 +113,20 @@ def test_random_tokens_are_exported_though_no_manifest_describes_them(tmp_path: 
     assert "may not be passed on" not in done.output
 
 
+@pytest.mark.parametrize("categories", [",", "", " , "])
+def test_categories_that_name_none_are_not_all_of_them(tmp_path: Path, categories: str) -> None:
+    arguments = ["--categories", categories, "--to", "jsonl", "--out", str(tmp_path / "prompts.jsonl")]
+    done = CliRunner().invoke(cli, ["data", "export", *arguments])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == "--categories names no category; leave it out for all of them"
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_is_not_several(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1 of the 1 rows of mine has more than one turn"):
+        written(tmp_path, "vllm", rows=tuple(row for row in MIXED if row.multiturn)[:1])
+
+
 def test_the_verb_says_what_was_left_out_and_how_to_use_the_file(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     said = CliRunner().invoke(cli, ["data", "export", "--to", "vllm", "--turns", "first", "--out", str(path)]).output

@@ -73,6 +73,37 @@ def test_the_two_official_builders_cannot_be_one_edition(tmp_path: Path, monkeyp
         as_edition(tmp_path / "edition", *files_in([tmp_path]))
 
 
+def test_only_a_published_name_makes_an_export_the_output_of_an_official_builder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "require_whole", lambda *_: None)
+    for name, shape, edition in (("mine", "conversations", "imported"), ("throughput_1k", "nemo-skills", "official")):
+        path = tmp_path / f"{name}.jsonl"
+        export(MIXED, name, target("nemo-skills"), path, turns=None, force=False)
+        assert read(path).shape.name == shape
+        said = CliRunner().invoke(cli, ["data", "import", str(path), "--out", str(tmp_path / name)]).output
+        assert f"{tmp_path / name}: edition {edition}, version {'1' if edition == 'imported' else shape}, " in said
+        assert ("rows as NeMo-Skills makes them" in said) == (edition == "official")
+        assert load(str(tmp_path / name), name).rows == MIXED
+
+
+def test_what_is_exported_as_a_folder_is_imported_as_a_folder(tmp_path: Path) -> None:
+    for config in ("mine", "other"):
+        export(MIXED, config, target("llama-cpp"), tmp_path / "out", turns=None, force=False)
+    inside = tmp_path / "out" / "nvidia" / "SPEED-Bench"
+    assert files_in([tmp_path / "out"]) == files_in([inside])
+    assert [read(path).config for path in files_in([inside])] == ["mine", "other"]
+    assert as_edition(tmp_path / "edition", *files_in([inside]))["edition"] == "imported"
+
+
+def test_an_edition_needs_no_import_and_a_folder_without_rows_has_none(tmp_path: Path) -> None:
+    as_edition(tmp_path / "my edition", lines(tmp_path / "chats.jsonl", {"turns": ["a"]}))
+    with pytest.raises(ConfigError, match=r"is an edition already; speed-bench run --edition '.*my edition' takes it"):
+        files_in([tmp_path / "my edition"])
+    with pytest.raises(DataError, match=r"has neither <config>/\*\.parquet nor <config>\.jsonl"):
+        files_in([tmp_path / "my edition" / "chats"])
+
+
 def test_a_published_name_needs_all_its_rows(tmp_path: Path) -> None:
     export(MIXED, "x", target("nemo-skills"), tmp_path / "qualitative.jsonl", turns=None, force=False)
     with pytest.raises(DataError, match="has 10 rows of qualitative, which is never fewer than 880"):
@@ -83,7 +114,7 @@ def test_a_published_name_needs_all_its_rows(tmp_path: Path) -> None:
 def test_multiturn_follows_the_turns_where_an_official_builder_left_it_as_published(tmp_path: Path) -> None:
     record = {**{name: getattr(MIXED[8], name) for name in MIXED[8].__dataclass_fields__}, "multiturn": False}
     messages = [{"role": "user", "content": turn} for turn in record.pop("turns")]
-    found = read(lines(tmp_path / "some.jsonl", {**record, "messages": messages}))
+    found = read(lines(tmp_path / "some.jsonl", {**record, "messages": messages}), shape="nemo-skills")
     assert found.rows[0].multiturn
     assert found.about["multiturn_mended"] == 1
 
@@ -170,7 +201,7 @@ def test_what_is_no_users_to_give_away_is_refused_with_what_to_do(tmp_path: Path
     record = {key: each for key, each in asdict(row(5, "a")).items() if key != "turns"}
     official = lines(tmp_path / "skills.jsonl", {**record, "messages": [{"role": "user", "content": "a"}]})
     with pytest.raises(ConfigError, match="rows of nvidia/SPEED-Bench, which may not be passed on"):
-        facts_of([read(official)], licence="MIT", redistributable=True)
+        facts_of([read(official, shape="nemo-skills")], licence="MIT", redistributable=True)
 
 
 def test_without_leave_they_are_imported_and_stay(tmp_path: Path) -> None:
@@ -234,14 +265,18 @@ def test_a_row_is_what_it_was_however_often_it_goes_round(tmp_path: Path) -> Non
 def test_the_verb_says_what_the_rows_do_not_hold_and_how_to_use_them(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     path = lines(tmp_path / "chats.jsonl", {"messages": messages, "model": "m"})
-    done = CliRunner().invoke(cli, ["data", "import", str(path), "--out", str(tmp_path / "edition")])
+    edition = tmp_path / "my edition"
+    done = CliRunner().invoke(cli, ["data", "import", str(path), "--out", str(edition)])
     assert done.exit_code == 0
     assert done.output.splitlines() == [
-        f"{path}: 1 rows, conversations",
-        "  left out: column model of 1 rows",
-        "  left out: 1 messages of an assistant; later turns carry the model's own answers",
-        f"{tmp_path / 'edition' / 'chats'}: 1 rows, 1 turns, 1 o200k_base tokens",
-        f"use: speed-bench run --edition {tmp_path / 'edition'} --config chats",
+        f"{path}: 1 row, conversations",
+        "  left out: column model of 1 row",
+        "  left out: 1 message of an assistant; later turns carry the model's own answers",
+        f"{edition / 'chats'}: 1 row, 1 turn, 1 o200k_base token",
+        f"{edition}: edition imported, version 1, licence unknown",
+        f"use: speed-bench run --edition '{edition}' --config chats",
     ]
+    made = orjson.loads((edition / "manifest.json").read_bytes())
+    assert made["builder"]["name"] == "speed-bench data import"
     two = CliRunner().invoke(cli, ["data", "import", str(path), str(path), "--config", "x", "--out", "d"])
     assert "import the files one by one" in two.output

@@ -387,6 +387,20 @@ class TestVerb:
             sha256 = load(str(edition), "qualitative").manifest_sha256
             assert lines[-2].split() == ["qualitative", "invented", "1.2", "880", "yes", sha256]
 
+    def test_of_an_edition_without_published_names_what_is_installed_is_checked(self, tmp_path: Path) -> None:
+        env = {"HF_HOME": tmp_path / "hf"}
+        mine = starter(tmp_path / "my prompts", edition="mine", version="1")
+        check = ("install", "--check", "--edition", mine)
+        none = speed_bench(*check, env=env, check=False)
+        assert (none.returncode, "it has starter, which can be chosen by name" in none.stderr) == (2, True)
+        speed_bench("install", "--edition", mine, "--config", STARTER, env=env)
+        assert speed_bench(*check, env=env).stdout.splitlines()[-2].split()[:5] == [STARTER, "mine", "1", "88", "yes"]
+        manifest = orjson.loads((mine / "manifest.json").read_bytes())
+        (mine / "manifest.json").write_bytes(orjson.dumps({**manifest, "version": "2"}))
+        later = speed_bench(*check, env=env, check=False)
+        assert later.returncode == 1
+        assert f"speed-bench install --edition '{mine}' --config starter makes them current" in later.stdout
+
     def test_what_is_kept_is_said_and_is_no_success(self, edition: Path, tmp_path: Path) -> None:
         env = {"HF_HOME": tmp_path}
         other = write_edition(tmp_path / "other", ["qualitative"], edition="other")

@@ -126,7 +126,7 @@ def test_rows_of_an_official_builder_stay_whatever_the_edition_is_called() -> No
 
 @pytest.mark.parametrize("edition", ["mine", "curated"])
 def test_of_an_imported_edition_the_user_decides(edition: str) -> None:
-    manifest = {"edition": edition, "builder": {"program": IMPORT}, "sources": SAID}
+    manifest = {"edition": edition, "builder": {"name": IMPORT}, "sources": SAID}
     for entry in ({}, {"source_id": "open"}):
         assert may_be_passed_on(row(0, "a", source="mine"), entry, {**manifest, "redistributable": True})
         assert not may_be_passed_on(row(0, "a", source="mine"), entry, {**manifest, "redistributable": False})

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from hard_rows import MIXED, row
 
 from speed_bench.cli import cli
+from speed_bench.data.configs import choose
 from speed_bench.data.exchange.copies import verify_copy
 from speed_bench.data.exchange.exports import export, target
 from speed_bench.data.exchange.imports import facts_of, read, write
@@ -112,6 +113,8 @@ def test_configs_that_a_copy_never_had_are_no_difference_unless_the_manifest_is_
 def test_what_cannot_be_compared_is_named(edition: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown edition 'opne'; did you mean 'open'"):
         verify_copy("opne")
+    with pytest.raises(ConfigError, match="unknown edition '/nope'; editions: open, or the path"):
+        verify_copy("/nope")
     with pytest.raises(ConfigError, match="unknown config 'min'; did you mean 'mine'"):
         verify_copy(edition, config="min")
     with pytest.raises(DataError, match="is no manifest; name one to compare with"):
@@ -123,6 +126,17 @@ def test_what_cannot_be_compared_is_named(edition: Path, tmp_path: Path) -> None
         verify_copy(edition, against=tmp_path / "spoilt.json")
 
 
+def test_a_config_without_rows_is_no_config(edition: Path) -> None:
+    manifest = orjson.loads((edition / "manifest.json").read_bytes())
+    manifest["configs"]["empty"] = {"rows": {}}
+    (edition / "manifest.json").write_bytes(orjson.dumps(manifest))
+    done = CliRunner().invoke(cli, ["data", "verify", str(edition)])
+    assert isinstance(done.exception, DataError)
+    for check in (verify_copy, choose):
+        with pytest.raises(DataError, match=r"manifest\.json lists no row of config empty"):
+            check(str(edition))
+
+
 def test_the_exit_code_tells_same_from_different_and_json_lists_all(edition: Path, tmp_path: Path) -> None:
     same = CliRunner().invoke(cli, ["data", "verify", str(edition)])
     assert (same.exit_code, same.output.splitlines()[0].startswith("mine: 10 rows, ")) == (0, True)
@@ -130,5 +144,9 @@ def test_the_exit_code_tells_same_from_different_and_json_lists_all(edition: Pat
     asked = ["data", "verify", str(path), "--against", str(edition)]
     assert CliRunner().invoke(cli, asked).exit_code == 1
     assert "2 rows differ" in CliRunner().invoke(cli, asked).output
+    one = ["data", "verify", str(copy_of(tmp_path, *MIXED[1:])), "--against", str(edition)]
+    assert "9 rows, " in CliRunner().invoke(cli, one).output
+    assert ", 1 row differs" in CliRunner().invoke(cli, one).output
+    copy_of(tmp_path, *MIXED[2:])
     told = orjson.loads(CliRunner().invoke(cli, [*asked, "--json"]).output)
     assert [each["what"] for each in told[0]["differences"]] == ["is missing", "is missing"]

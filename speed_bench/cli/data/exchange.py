@@ -1,5 +1,6 @@
 """`speed-bench data import`, `export` and `verify`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ SHOWN = 20
 @data.command(name="import", short_help="Make an edition of files that you have.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The edition's folder.")
-@click.option("--config", metavar="NAME", help="What the rows are called there. [default: by the file's name]")
+@click.option("--config", metavar="NAME", help="What the rows are called there. [default: see above]")
 @click.option("--format", "shape", metavar="NAME", help="[default: what the records show]")
 @click.option("--edition", metavar="NAME", help="[default: official for official builders, else imported]")
 @click.option("--version", metavar="V", help="[default: the builder's name, or 1]")
@@ -43,15 +44,21 @@ def import_(
     \b
     Formats, told apart by their records:
       model-optimizer  <config>/test.parquet of the builder of NVIDIA Model-Optimizer
-      nemo-skills      <config>.jsonl of the builder of NeMo-Skills
+      nemo-skills      <config>.jsonl of the builder of NeMo-Skills, with a published name
       rows             the eight columns, as Parquet or JSON lines
       spec-bench       question.jsonl of Spec-Bench
       mt-bench         question.jsonl of MT-Bench
       conversations    JSON lines with turns or messages
 
     \b
+    What a config is called unless --config says:
+      spec_bench, mt_bench        rows of those two, whatever the file is called
+      <config> (its folder)       <config>/test.parquet, <config>/test-00000-of-00001.parquet
+      the name without its end    any other file
+
+    \b
     Examples:
-      speed-bench data import out/speed --out official        every <config>/test.parquet and <config>.jsonl in it
+      speed-bench data import out/speed --out official        every <config>/*.parquet and <config>.jsonl in it
       speed-bench data import question.jsonl --out spec-bench
       speed-bench data import chats.jsonl --out mine --edition mine --licence CC-BY-4.0 --redistributable
     """
@@ -63,17 +70,22 @@ def import_(
     read = [imports.read(path, config=config, shape=shape, category=category) for path in files]
     facts = imports.facts_of(read, edition=edition, version=version, licence=licence, redistributable=redistributable)
     for path, each in zip(files, read, strict=True):
-        click.echo(f"{path}: {len(each.rows)} rows, {each.shape.name}")
+        click.echo(f"{path}: {_num(len(each.rows), 'row')}, {each.shape.name}")
         for sentence in _losses(each.about):
             click.echo(f"  {sentence}")
     manifest = imports.write(out, facts, read, force=force)
     for each in read:
         entry = manifest["configs"][each.config]
         click.echo(
-            f"{out / each.config}: {entry['num_rows']} rows, {entry['num_turns']} turns, "
-            f"{entry['num_tokens_o200k']:,} o200k_base tokens"
+            f"{out / each.config}: {_num(entry['num_rows'], 'row')}, {_num(entry['num_turns'], 'turn')}, "
+            f"{_num(entry['num_tokens_o200k'], 'o200k_base token')}"
         )
-    click.echo(f"use: speed-bench run --edition {out} --config {read[0].config}")
+    followed = facts.builder.get("followed")
+    click.echo(
+        f"{out}: edition {facts.edition}, version {facts.version}, licence {facts.licence}"
+        + (f", rows as {followed} makes them" if followed else "")
+    )
+    click.echo(f"use: speed-bench run --edition {shlex.quote(str(out))} --config {read[0].config}")
 
 
 @data.command(name="export", short_help="Write prompts as the file of another tool.")
@@ -110,19 +122,22 @@ def export(
     """
     from speed_bench.data.editions import RANDOM, folder_of, load, read_manifest, select
     from speed_bench.data.exchange import exports
+    from speed_bench.errors import ConfigError
 
     to = exports.target(name)
     dataset = load(edition, config)
-    chosen = tuple(each.strip() for each in categories.split(",") if each.strip()) if categories else None
+    chosen = None if categories is None else tuple(each.strip() for each in categories.split(",") if each.strip())
+    if chosen == ():
+        raise ConfigError("--categories names no category; leave it out for all of them")
     rows = select(dataset.rows, chosen, None)
     wanted: exports.Turns | None = "first" if turns == "first" else "all" if turns == "all" else None
     done = exports.export(rows, config, to, out, turns=wanted, force=force)
     click.echo(
-        f"{out}: {done.num_rows} rows, {done.num_turns} turns of {dataset.edition} {dataset.version}/{config} "
-        f"({dataset.manifest_sha256[:12]})"
+        f"{out}: {_num(done.num_rows, 'row')}, {_num(done.num_turns, 'turn')} "
+        f"of {dataset.edition} {dataset.version}/{config} ({dataset.manifest_sha256[:12]})"
     )
     if done.num_turns_left_out:
-        click.echo(f"left out: {done.num_turns_left_out} later turns (--turns first)")
+        click.echo(f"left out: {_num(done.num_turns_left_out, 'later turn')} (--turns first)")
     click.echo(f"other columns kept: {to.keeps}")
     if to.note:
         click.echo(f"note: {to.note}")
@@ -158,7 +173,7 @@ def verify(copy: str, config: str | None, against: str | None, tokens: bool, as_
         click.echo(_json(checked))
     else:
         for each in checked:
-            click.echo(f"{each.config}: {each.num_rows} rows, {each.sha256}, {_verdict(each)}")
+            click.echo(f"{each.config}: {_num(each.num_rows, 'row')}, {each.sha256}, {_verdict(each)}")
             for question_id, what in each.differences[:SHOWN]:
                 click.echo(f"  {question_id} {what}")
             if (more := len(each.differences) - SHOWN) > 0:
@@ -169,17 +184,23 @@ def verify(copy: str, config: str | None, against: str | None, tokens: bool, as_
 def _losses(about: object) -> list[str]:
     """What a file held that the rows do not, in sentences."""
     facts = about if isinstance(about, dict) else {}
-    sentences = [f"left out: column {name} of {num} rows" for name, num in facts.get("columns_left_out", {}).items()]
+    columns = facts.get("columns_left_out", {})
+    sentences = [f"left out: column {name} of {_num(num, 'row')}" for name, num in columns.items()]
     if num := facts.get("answers_left_out"):
-        sentences.append(f"left out: {num} messages of an assistant; later turns carry the model's own answers")
+        sentences.append(f"left out: {_num(num, 'message')} of an assistant; later turns carry the model's own answers")
     if num := facts.get("multiturn_mended"):
-        sentences.append(f"multiturn now says how many turns {num} rows have; it did not")
+        sentences.append(f"multiturn mended in {_num(num, 'row')}: it did not say whether there is more than one turn")
     return sentences
+
+
+def _num(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _verdict(checked: "Checked") -> str:
     if checked.differences:
-        return f"{len({question_id for question_id, _ in checked.differences})} rows differ"
+        num = len({question_id for question_id, _ in checked.differences})
+        return f"{_num(num, 'row')} {'differs' if num == 1 else 'differ'}"
     return "ok" if checked.same_order else "ok, in another order"
 
 

@@ -70,8 +70,9 @@ def _cut(rows: Sequence[Conversation], config: str, to: Target, turns: Turns | N
     if turns != "first" and num and not to.all_turns:
         carry = ", ".join(name for name, each in TARGETS.items() if each.all_turns)
         raise ConfigError(
-            f"{num} of the {len(rows)} rows of {config} have more than one turn, and {to.reader} sends one per row; "
-            f"--turns first leaves out the others, or choose a format that holds them: {carry}"
+            f"{num} of the {len(rows)} rows of {config} {'has' if num == 1 else 'have'} more than one turn, "
+            f"and {to.reader} sends one per row; --turns first leaves out the others, or choose a format "
+            f"that holds them: {carry}"
         )
     if turns != "first":
         return rows

@@ -1,5 +1,7 @@
 """What users already have, made an edition: read and checked whole before anything is written."""
 
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +9,20 @@ from typing import Any, Final
 
 from speed_bench.data.configs import NUM_ROWS, require_whole
 from speed_bench.data.editions import BUNDLED
-from speed_bench.data.exchange.records import RecordFile, checked_name, read_file
+from speed_bench.data.exchange.exports import HUB_NAME
+from speed_bench.data.exchange.records import RecordFile, read_file
 from speed_bench.data.exchange.shapes import OFFICIAL, Defaults, Losses, Shape, rows_of, shape_of
 from speed_bench.data.folders import EditionFacts, require_new, write_config
 from speed_bench.data.rights import IMPORT, closed_source
+from speed_bench.data.schema import require_name
 from speed_bench.data.sources import SOURCES, File, HubDataset
 from speed_bench.errors import ConfigError, DataError
 from speed_bench.types import Conversation
 
 UNKNOWN: Final = "unknown"
+_SPLIT: Final = re.compile(r"test(-\d{5}-of-\d{5})?")
+"""What a Parquet file of a config is called that has a folder to itself."""
+_UNSELECTABLE: Final = "cannot be selected with --categories A,B: it is empty, has a comma, or a blank at an end"
 _PINNED: Final = {
     file.sha256: source.id
     for source in SOURCES.values()
@@ -40,24 +47,42 @@ class Imported:
 
 
 def files_in(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The files themselves; a folder stands for its `<config>/test.parquet` and `<config>.jsonl`, as builders write."""
+    """The files themselves; a folder stands for its `<config>/*.parquet` and `<config>.jsonl`, as builders write.
+
+    Raises ConfigError for an edition, which needs no import, DataError for a folder that has no such file.
+    """
     found: list[Path] = []
     for path in paths:
-        inside = sorted([*path.glob("*/test.parquet"), *path.glob("*.jsonl")]) if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"{path} has neither <config>/test.parquet nor <config>.jsonl; name the files themselves")
-        found += inside
+        found += _inside(path) if path.is_dir() else [path]
     return tuple(found)
+
+
+def _inside(folder: Path) -> list[Path]:
+    if (folder / "manifest.json").exists():
+        raise ConfigError(
+            f"{folder} is an edition already; speed-bench run --edition {shlex.quote(str(folder))} takes it"
+        )
+    exported = folder / HUB_NAME  # by `data export --to llama-cpp`
+    within = exported if exported.is_dir() else folder
+    if files := sorted([*within.glob("[!.]*/*.parquet"), *within.glob("*.jsonl")]):
+        return files
+    raise DataError(f"{folder} has neither <config>/*.parquet nor <config>.jsonl; name the files themselves")
 
 
 def read(path: Path, *, config: str | None = None, shape: str | None = None, category: str | None = None) -> Imported:
     """Read a file as a config. Raises DataError, with file and line or with the row's id, for what cannot be used."""
+    if category is not None and not _selectable(category):
+        raise ConfigError(f"--category {category[:80]!r} {_UNSELECTABLE}")
     file = read_file(path)
     found = shape_of(file, shape)
     losses = Losses()
     defaults = Defaults(category or Defaults().category, path.name)
     rows = rows_of(file, found, defaults, losses)
-    name = checked_name(config or _config_of(file, found), "a config", "give --config NAME")
+    for row in rows:
+        if not _selectable(row.category):
+            raise DataError(f"row {row.question_id} of {path}: category {row.category[:80]!r} {_UNSELECTABLE}")
+    name = config or _config_of(file, found)
+    require_name(name, advice="give --config NAME")
     require_whole(name, len(rows), str(path))
     about: dict[str, Any] = {"format": found.name, "file": {"name": path.name, "sha256": file.sha256}}
     if losses.columns:
@@ -94,10 +119,11 @@ def facts_of(
         for each in imported:
             _require_open(each)
     builder = next(iter(builders), None)
-    name = checked_name(edition or ("official" if builder else "imported"), "an edition", "give --edition NAME")
+    name = edition or ("official" if builder else "imported")
+    require_name(name, "an edition", advice="give --edition NAME")
     if name in BUNDLED:
         raise ConfigError(f"the edition '{name}' comes with speed-bench; give yours another name with --edition")
-    made_by = {"program": IMPORT, "version": installed("speed-bench")}
+    made_by = {"name": IMPORT, "version": installed("speed-bench")}
     return EditionFacts(
         edition=name,
         version=version or builder or "1",
@@ -157,5 +183,10 @@ def _constant(source: str | None) -> Callable[[Conversation], str | None]:
 def _config_of(file: RecordFile, shape: Shape) -> str:
     if shape.name in ("spec-bench", "mt-bench"):
         return shape.name.replace("-", "_")
-    parent = file.path.resolve().parent.name
-    return parent if parent in NUM_ROWS and file.parquet else file.path.stem
+    parent, stem = file.path.resolve().parent.name, file.path.stem
+    inside = file.parquet and (parent in NUM_ROWS or _SPLIT.fullmatch(stem))
+    return parent if inside else stem
+
+
+def _selectable(category: str) -> bool:
+    return "," not in category and category == category.strip() != ""

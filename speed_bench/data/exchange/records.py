@@ -1,7 +1,6 @@
 """The records of a file that somebody gives us: Parquet or JSON lines, told apart by their first bytes."""
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ MAX_LINE_BYTES: Final = 64 * 2**20
 """A row of 32,000 tokens has about 0.2 MB: a longer line is no row."""
 _PARQUET: Final = b"PAR1"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +55,6 @@ def read_file(path: Path) -> RecordFile:
     return RecordFile(path, sha256, places, parquet)
 
 
-def checked_name(name: str, what: str, advice: str) -> str:
-    """A name that becomes a folder. Raises DataError for one that could lead elsewhere.
-
-    >>> checked_name("../etc", "a config", "give --config NAME")
-    Traceback (most recent call last):
-    speed_bench.errors.DataError: '../etc' cannot be the name of a config (letters, digits, ., _, -); give --config NAME
-    """
-    if not _NAME.fullmatch(name):
-        raise DataError(f"{name[:80]!r} cannot be the name of {what} (letters, digits, ., _, -); {advice}")
-    return name
-
-
 def _rows(path: Path) -> tuple[Place, ...]:
     return tuple(Place(f"{path}, row {number + 1}", number, record) for number, record in enumerate(read_records(path)))
 
@@ -94,10 +80,11 @@ def _record(line: bytes, where: str) -> Mapping[str, Any]:
     except orjson.JSONDecodeError as error:
         raise DataError(f"{where} is not JSON: {error}") from error
     if not isinstance(record, dict):
-        raise DataError(f"{where} is {_kind(record)}; every line of JSON lines is an object, a row")
+        raise DataError(f"{where} is {kind_of(record)}; every line of JSON lines is an object, a row")
     return record
 
 
-def _kind(value: Any) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

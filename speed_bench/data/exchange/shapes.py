@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from speed_bench.data.configs import NUM_ROWS
-from speed_bench.data.exchange.records import Place, RecordFile
+from speed_bench.data.exchange.records import Place, RecordFile, kind_of
 from speed_bench.data.schema import COLUMNS, conversation
 from speed_bench.errors import DataError, unknown
 from speed_bench.types import Conversation
@@ -55,17 +55,28 @@ class Defaults:
 
 
 def detect(file: RecordFile) -> Shape:
-    """The shape of a file, from its records. Raises DataError, with the columns it has, where it has none of them."""
+    """The shape of a file, from its records, and of an official builder's output from its name, too.
+
+    Raises DataError for a file that has none of them, with its columns, and for one that has seven of the eight
+    columns, with the one that it lacks.
+    """
     keys = {key for place in file.places[:100] for key in place.record}
     if keys >= _BESIDE and "turns" in keys:
         official = file.parquet and file.path.name == "test.parquet" and file.path.parent.name in NUM_ROWS
         return SHAPES["model-optimizer" if official else "rows"]
     if keys >= _BESIDE and "messages" in keys:
-        return SHAPES["nemo-skills"]
+        official = not file.parquet and file.path.suffix == ".jsonl" and file.path.stem in NUM_ROWS
+        return SHAPES["nemo-skills" if official else "conversations"]
     if keys >= {"question_id", "category", "turns"} and keys <= {"question_id", "category", "turns", "reference"}:
         categories = {place.record.get("category") for place in file.places if _is_text(place.record.get("category"))}
         if categories <= _SPEC_BENCH:
             return SHAPES["mt-bench" if categories <= _MT_BENCH else "spec-bench"]
+    lacking = set(COLUMNS) - {"turns" if key == "messages" else key for key in keys}
+    if len(lacking) == 1:
+        raise DataError(
+            f"{file.path} lacks {lacking.pop()}, and has the other seven of the eight columns of a row; add it, or "
+            "import the file as any conversations: --format conversations"
+        )
     if keys & {"turns", "messages"}:
         return SHAPES["conversations"]
     raise DataError(
@@ -141,6 +152,12 @@ def _conversation(place: Place, defaults: Defaults, losses: Losses, shape: str) 
     given = _user_turns(place, record["messages"], losses) if "messages" in record else turns
     if not isinstance(given, list | tuple):
         raise DataError(f"row {_named(place)} of {place.where}: turns must be a list of texts")
+    if not given:
+        raise DataError(f"row {_named(place)} of {place.where} has no turns")
+    for number, turn in enumerate(given, 1):
+        if not isinstance(turn, str) or not turn.strip():
+            what = "empty" if isinstance(turn, str) else f"{kind_of(turn)}, and a text is expected"
+            raise DataError(f"row {_named(place)} of {place.where}: turn {number} is {what}")
     losses.columns.update(sorted(set(record) - _BESIDE - {"turns", "messages", "id"}))
     original = _original_id(place)
     row = {
