@@ -19,7 +19,7 @@ import orjson
 
 from speed_bench.data.card import card
 from speed_bench.data.manifest import describe_config
-from speed_bench.data.o200k import NAME, count
+from speed_bench.data.o200k import NAME, counts
 from speed_bench.data.tables import write_rows
 from speed_bench.errors import ConfigError, DataError, cause
 from speed_bench.types import Conversation
@@ -79,7 +79,8 @@ def write_config(
     `about` is what the builder says of this config (how it was selected, what was measured), `files` go beside its
     rows. Raises DataError if the folder holds another edition or cannot be written.
     """
-    described = describe_config(rows, count, source_of)
+    turns = list(dict.fromkeys(turn for row in rows for turn in row.turns))
+    described = describe_config(rows, dict(zip(turns, counts(turns), strict=True)).__getitem__, source_of)
     if about:
         described = {"about": dict(about), **described}
     with _sentences(folder):
