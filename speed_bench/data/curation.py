@@ -4,6 +4,7 @@ Candidates and quotas come from `candidates` and `quotas`, the choice from `sele
 what came of it is measured.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from speed_bench.data import selection
-from speed_bench.data.candidates import RECIPES, distinct, pools
+from speed_bench.data.candidates import RECIPES, Pools, distinct, pools
 from speed_bench.data.configs import ROWS_PER_CATEGORY
 from speed_bench.data.embedding import embed, model_folder
 from speed_bench.data.o200k import count, encoding
@@ -92,18 +93,9 @@ def curate(
 
     encoding(), model_folder(embedder)  # what is missing is told now, not after the embeddings
     progress("candidates", 0, 1)
-    library.check_access([source for source in RECIPES if source not in settings.without])
-    found = pools(library, settings.without)
-    kept, _ = distinct(found)
-    pool = {category: list(rows) for category, rows in kept.rows.items()}
+    found, kept = _candidates(library, settings)
     progress("candidates", 1, 1)
-    for category, rows in pool.items():
-        if len(rows) < ROWS_PER_CATEGORY:
-            raise DataError(
-                f"category {category} has {len(rows)} candidates after duplicates were taken away, and needs "
-                f"{ROWS_PER_CATEGORY}; not read: {', '.join(found.left_out) or 'nothing'}"
-            )
-    limited = {category: limit(category, rows, settings.pool_limit) for category, rows in pool.items()}
+    limited = {category: limit(category, rows, settings.pool_limit) for category, rows in kept.rows.items()}
     older = {category: [row for row in rows if row.source == OLDER.url] for category, rows in found.rows.items()}
     every = [row for rows in (*limited.values(), *older.values()) for row in rows]
     embedded = embed([text_of(row) for row in every], embedder, cache, lambda *at: progress("embeddings", *at))
@@ -130,6 +122,20 @@ def curate(
         "lengths": {each.category: _compared_lengths(each) for each in chosen},
     }
     return Curation(tuple(chosen), everything)
+
+
+def _candidates(library: Library, settings: Settings) -> tuple[Pools, Pools]:
+    """All candidates, and those that are left without duplicates: enough of every category."""
+    library.check_access([source for source in RECIPES if source not in settings.without])
+    found = pools(library, settings.without)
+    kept, _ = distinct(found)
+    for category, rows in kept.rows.items():
+        if len(rows) < ROWS_PER_CATEGORY:
+            raise DataError(
+                f"category {category} has {len(rows)} candidates after duplicates were taken away, and needs "
+                f"{ROWS_PER_CATEGORY}; not read: {', '.join(found.left_out) or 'nothing'}"
+            )
+    return found, kept
 
 
 def choose(
@@ -214,13 +220,16 @@ def _compared_lengths(chosen: Chosen) -> dict[str, float]:
 
 
 def _measured(picked: selection.Selection, ids: Sequence[str]) -> dict[str, Any]:
-    """Similarities as numbers of the manifest: four decimals, which the last bits of a processor do not move."""
+    """Similarities as numbers of the manifest: four decimals, which the last bits of a processor do not move.
+
+    The bound is rounded down and the gap up, so that they still hold.
+    """
     return {
         "picked": len(picked.chosen),
         "mean_similarity": _rounded(picked.mean_similarity),
         "random": _rounded(picked.random_mean),
-        "lower_bound": _rounded(picked.lower_bound),
-        "gap": _rounded(picked.gap),
+        "lower_bound": None if picked.lower_bound is None else math.floor(picked.lower_bound * 1e4) / 1e4,
+        "gap": None if picked.gap is None else math.ceil(picked.gap * 1e4) / 1e4,
         "max_pair": None if picked.max_pair is None else _named(picked.max_pair, ids),
         "close_pairs": [_named(pair, ids) for pair in picked.close_pairs],
     }
