@@ -45,7 +45,7 @@ def write_edition(
     )
     with pytest.MonkeyPatch.context() as patch:
         if importlib.util.find_spec("tiktoken") is None:  # lengths play no part in what the editions are for
-            patch.setattr(folders, "count", lambda text: len(text.split()))
+            patch.setattr(folders, "counts", lambda texts: [len(text.split()) for text in texts])
         for config in configs:
             folders.write_config(folder, facts, config, list(_rows(config, num_rows or NUM_ROWS[config], edition)))
     return folder
