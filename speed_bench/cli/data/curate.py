@@ -40,7 +40,13 @@ def _a_number(context: click.Context, parameter: click.Parameter, value: float) 
 @click.option("--config", default="qualitative", show_default=True, metavar="NAME|all", help="What to make.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The edition's folder.")
 @click.option("--mirror", type=click.Path(path_type=Path), metavar="DIR", help="Sources from here, not from the Hub.")
-@click.option("--mode", type=click.Choice(["capped", "published"]), default="capped", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["capped", "published"]),
+    default="capped",
+    show_default=True,
+    help="With quotas, cap and restarts, or the plain published procedure.",
+)
 @click.option("--seed", default=0, show_default=True, metavar="N", help="Of the restarts.")
 @click.option("--restarts", default=200, show_default=True, type=click.IntRange(1), metavar="N", help="Per category.")
 @click.option(
