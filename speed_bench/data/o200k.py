@@ -31,8 +31,8 @@ def encoding() -> "tiktoken.Encoding":
         return tiktoken.get_encoding(NAME)
     except Exception as error:  # whatever its HTTP client raises
         raise DataError(
-            f"tiktoken cannot get the ranks of {NAME} ({type(error).__name__}); it downloads them once: connect, or set "
-            "TIKTOKEN_CACHE_DIR to a folder that holds them"
+            f"tiktoken cannot get the ranks of {NAME} ({type(error).__name__}); it downloads them once: connect, or "
+            "set TIKTOKEN_CACHE_DIR to a folder that holds them"
         ) from error
 
 
