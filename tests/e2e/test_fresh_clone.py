@@ -70,11 +70,11 @@ def shape(text: str) -> list[str]:
 def test_the_readme_shows_what_the_command_prints(shown: str) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     pasted = next(block for block in re.findall(r"```text\n(.*?)```", readme, re.DOTALL) if "overall" in block)
-    table_and_below = [line for line in shape(shown) if "turns · " not in line and "setting up" not in line]
-    expected = [line for line in shape(pasted) if "turns · " not in line]
-    assert [line for line in expected if "run folder" not in line] == [
-        line for line in table_and_below if "run folder" not in line
-    ]
+    of_the_day = ("turns · ", "setting up", "run folder", "our own clock was late")  # the last: a machine that is busy
+    expected, printed = (
+        [line for line in shape(text) if not any(each in line for each in of_the_day)] for text in (pasted, shown)
+    )
+    assert expected == printed
 
 
 def test_setup_does_nothing_the_second_time(clone: Path, shown: str) -> None:
