@@ -207,11 +207,11 @@ def test_a_connection_that_ended_leaves_nothing_to_collect() -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 
-    before = weakref.WeakSet(each for each in gc.get_objects() if isinstance(each, http._Reader))
+    before = weakref.WeakSet(each for each in gc.get_objects() if type(each) is http._Reader)
     gc.disable()
     try:
         talk(handler, 3)
-        assert [each for each in gc.get_objects() if isinstance(each, http._Reader) and each not in before] == []
+        assert [each for each in gc.get_objects() if type(each) is http._Reader and each not in before] == []
     finally:
         gc.enable()
 
