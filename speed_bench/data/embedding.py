@@ -7,7 +7,6 @@ most of what differs between processors.
 
 import hashlib
 import importlib.util
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speed_bench.errors import ConfigError, DataError, cause
+from speed_bench.models import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,19 +104,8 @@ def folder_sha256(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(each for each in folder.rglob("*") if each.is_file() and not each.name.startswith(".")):
         if path.suffix != ".md":
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+            total.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return total.hexdigest()
-
-
-def cache_folder(env: Mapping[str, str] = os.environ) -> Path:
-    """Where vectors are kept unless another folder is named.
-
-    >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
-    '/c/speed-bench/embeddings'
-    """
-    return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speed-bench" / "embeddings"
 
 
 def _load(folder: Path) -> "SentenceTransformer":

@@ -123,13 +123,13 @@ def _qualitative(
     console: "Console",
 ) -> None:
     from speed_bench.data import curated, folders
+    from speed_bench.data.caches import cache_folder
     from speed_bench.data.curation import Settings
     from speed_bench.data.curation import curate as chosen_from
-    from speed_bench.data.embedding import cache_folder
     from speed_bench.report.curation import draw_map, print_curation
 
     curation = chosen_from(
-        library, Settings(**settings), embedder=embedder, cache=cache or cache_folder(), progress=stages
+        library, Settings(**settings), embedder=embedder, cache=cache or cache_folder("embeddings"), progress=stages
     )
     folders.write_config(
         out,

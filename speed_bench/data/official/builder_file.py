@@ -6,14 +6,14 @@ constant, an f-string or a sum of such, found by the function and the variable t
 
 import ast
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from speed_bench.data.caches import cache_folder
 from speed_bench.data.official.templates import Hole, Template
 from speed_bench.data.schema import PLACEHOLDER
-from speed_bench.data.sources.shelf import Shelf, cache_folder
+from speed_bench.data.sources.shelf import Shelf
 from speed_bench.data.sources.web import Web
 from speed_bench.errors import DataError
 
@@ -68,7 +68,7 @@ class Prompts:
 def read(path: Path | None) -> bytes:
     """The pinned file: a local copy, or what was fetched once from its repository. Raises DataError for any other."""
     if path is None:
-        return Shelf(cache_folder(os.environ)).get(URL, _fetch).path.read_bytes()
+        return Shelf(cache_folder("sources")).get(URL, _fetch).path.read_bytes()
     try:
         content = path.read_bytes()
     except OSError as error:

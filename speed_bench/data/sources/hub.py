@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from speed_bench.data.sources.shelf import sha256_of
 from speed_bench.data.sources.source import HubDataset, HubFile, Source
 from speed_bench.errors import ConfigError, DataError
+from speed_bench.models import sha256_of
 
 TIMEOUT_S: Final = 10.0
 """How long the Hub may take to say whether a file is there, before anything is downloaded from it."""

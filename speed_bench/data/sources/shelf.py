@@ -19,19 +19,10 @@ import orjson
 from filelock import FileLock
 
 from speed_bench.errors import DataError, cause
+from speed_bench.models import sha256_of
 
 _CONTENT: Final = "content"
 _ABOUT: Final = "about.json"
-
-
-def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where fetched files are kept if nothing else is said.
-
-    >>> cache_folder({"XDG_CACHE_HOME": "/var/cache"}).as_posix()
-    '/var/cache/speed-bench/sources'
-    """
-    given = environment.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "speed-bench" / "sources"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +103,3 @@ class Shelf:
             raise DataError(
                 f"{self.folder} cannot be written: {cause(error)}; set XDG_CACHE_HOME to a place that can"
             ) from error
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

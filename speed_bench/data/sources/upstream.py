@@ -4,7 +4,6 @@ Same files under the same names as a mirror has them, so that what is made of on
 web and rows of Hub datasets are kept on a shelf of ours, plain files of the Hub in the cache of huggingface_hub.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,13 +11,15 @@ from typing import Any
 
 import orjson
 
+from speed_bench.data.caches import cache_folder
 from speed_bench.data.sources import hub
 from speed_bench.data.sources.library import Library, Mirror, Record, parse_records
-from speed_bench.data.sources.shelf import Shelf, cache_folder, sha256_of
+from speed_bench.data.sources.shelf import Shelf
 from speed_bench.data.sources.source import File, HubDataset, HubFile, Source
 from speed_bench.data.sources.table import SOURCES
 from speed_bench.data.sources.web import Progress, Web
 from speed_bench.errors import DataError, unknown
+from speed_bench.models import sha256_of
 
 _EVERY: int = 1000
 """Rows between two reports of progress."""
@@ -35,7 +36,7 @@ class Upstream:
     def __init__(
         self, folder: Path | None = None, sources: Iterable[Source] = tuple(SOURCES.values()), web: Web | None = None
     ) -> None:
-        self._shelf = Shelf(folder or cache_folder(os.environ))
+        self._shelf = Shelf(folder or cache_folder("sources"))
         self._web = web or Web()
         self._sources: dict[str, list[Source]] = {}
         for source in sources:
