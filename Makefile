@@ -34,7 +34,7 @@ SGLANG_STUBS := tests/environments/sglang_stubs
 
 MODELS     := build/models/.ready
 
-.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu test-curate test-export check setup setup-curate clean
+.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu test-curate test-ray test-export check setup setup-curate setup-cluster clean
 .DEFAULT_GOAL := run
 
 run: setup  ## measure the embedded model with and without speculation; OUT=DIR, ARGS="flags of speed-bench run"
@@ -108,6 +108,16 @@ test-vllm: setup $(MODELS)  ## the real vLLM on the CPU, in an environment of it
 test-sglang: setup .venv-sglang/.ready $(MODELS)  ## the real SGLang on the CPU, in an environment of its own; ≤ 10 min
 	$(BIN)/pytest -m sglang tests/engines/sglang tests/contract
 
+setup-cluster: $(VENV)/.ready-cluster  ## adds to .venv what `--on ray` needs
+
+$(VENV)/.ready-cluster: $(READY)
+	@echo "adding Ray to $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cluster]'
+	@touch $@
+
+test-ray: setup-cluster  ## sweeps and clients on a local Ray cluster of two nodes; ≤ 6 min
+	$(BIN)/pytest -m ray --timeout 600
+
 test-curate: setup-curate  ## prompts are chosen with the real embedder; ≤ 8 min
 	$(BIN)/pytest -m curate --timeout 600
 
@@ -133,7 +143,7 @@ test-gpu: setup  ## engines on a GPU, those that are installed: see docs/gpu-tes
 	@touch $@
 
 test-long: setup  ## kills, fuzzing, full disks: what takes minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu and not curate and not export' --timeout 900
+	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu and not curate and not export and not ray' --timeout 900
 
 clean:
 	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang .venv-aiperf .venv-guidellm build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -54,7 +54,7 @@ def same_input_pairs(run: RunRecords, baseline: RunRecords) -> list[tuple[TurnRe
 
 
 def _pairs(run: RunRecords, baseline: RunRecords) -> list[tuple[TurnRecord, TurnRecord]]:
-    ours, theirs = ({(turn.id, turn.seed): turn for turn in records.turns} for records in (run, baseline))
+    ours, theirs = ({turn.key: turn for turn in records.turns} for records in (run, baseline))
     return [(ours[key], theirs[key]) for key in sorted(ours) if key in theirs]
 
 

@@ -1,4 +1,4 @@
-"""What a run is: its settings, and the protocols that make two runs comparable.
+"""What a run is: its settings, from wherever they are given.
 
 Settings come from four places, later ones win: the protocol, `--file run.yaml`,
 `--set key=value`, flags. A setting that a protocol fixes and something else changes makes the
@@ -15,46 +15,24 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from speed_bench.algorithms import ALGORITHMS
 from speed_bench.engine_config import ENGINE_CONFIGS, AnyEngineConfig, LlamaCppConfig, Settings, holds_secret
 from speed_bench.errors import ConfigError, unknown
+from speed_bench.load_config import LoadConfig, check_load
 from speed_bench.models import EMBEDDED_MODEL
+from speed_bench.protocols import PROTOCOLS, broken_rules, default_protocol
 
-PROTOCOLS: dict[str, dict[str, Any]] = {
-    "quick": {
-        "categories": None,
-        "limit_per_category": 2,
-        "max_tokens": 64,
-        "temperature": 0.0,
-        "seeds": (0,),
-        "concurrency": 1,
-        "warmup_per_slot": 1,
-        "history": "own",
-    },
-    "qualitative-v1": {
-        "config": "qualitative",
-        "categories": None,
-        "limit_per_category": None,
-        "max_tokens": 4096,
-        "temperature": 0.0,
-        "seeds": (0,),
-        "concurrency": 32,
-        "warmup_per_slot": 1,
-        "history": "own",
-    },
-}
-PROTOCOLS["qualitative-t1-v1"] = PROTOCOLS["qualitative-v1"] | {"temperature": 1.0, "seeds": (0, 1, 2)}
-DEFAULT_PROTOCOL = "quick"
 DEFAULT_ENGINE = "llama-cpp"
 MAX_SEED = 2**32 - 2
 """2^32 − 1 means "choose one" to llama.cpp."""
 HOW_NOT_WHAT = (
     *(f"engine.{name}" for name in ("host", "port", "url", "baseline_url", "python", "start_timeout_s")),
     "stall_timeout_s",
+    "workers",
 )
 """Keys that change how a run is made, not what it measures: a run may be resumed with others."""
 EMBEDDED = ("llama-cpp", "simulator")
 """Engines that use the embedded model unless told otherwise."""
 
 
-class RunConfig(Settings):
+class RunConfig(LoadConfig):
     """Everything that decides what is measured. Two runs with equal configs do the same."""
 
     engine: AnyEngineConfig = LlamaCppConfig()
@@ -83,8 +61,6 @@ class RunConfig(Settings):
     temperature: float = Field(ge=0)
     seeds: tuple[int, ...] = Field(min_length=1)
     """Every conversation is run once per seed."""
-    concurrency: int = Field(ge=1, le=4096)
-    """Streams kept busy at the same time."""
     warmup_per_slot: int = Field(ge=0)
     """Requests per stream before anything is recorded."""
     history: str = Field(pattern=r"^(own|replay:.+)$")
@@ -135,6 +111,9 @@ class RunConfig(Settings):
             raise ValueError("--categories names no category; leave it out for all of them")
         if self.algorithm not in ALGORITHMS:
             raise ValueError(unknown("algorithm", self.algorithm, ALGORITHMS))
+        check_load(self)
+        if self.limit_per_category is not None and (self.num_prompts or self.prompts_per_stream):
+            raise ValueError("--limit-per-category and --num-prompts exclude each other")
         takes = ALGORITHMS[self.algorithm].draft
         starts_model = not self.engine.attached and self.engine.name != "simulator"
         if takes == "required" and self.draft is None and starts_model:
@@ -200,9 +179,6 @@ def resolve(
     for key, value in (_read_file(file) if file else {}).items():
         _put(given, str(key), value)
     named_in_file = given.pop("protocol", None)
-    named = protocol or named_in_file or (recorded[1].based_on if recorded else DEFAULT_PROTOCOL)
-    if not isinstance(named, str) or named not in PROTOCOLS:
-        raise ConfigError(unknown("protocol", named, PROTOCOLS))
     for item in sets:
         key, equals, value = item.partition("=")
         if not equals:
@@ -212,14 +188,20 @@ def resolve(
         _put(given, key, value)
     if str(given.get("edition", "")).startswith("random:"):
         given.setdefault("config", "random")  # the only one that editions of random tokens have
+    named = protocol or named_in_file or (recorded[1].based_on if recorded else default_protocol(given.get("config")))
+    if not isinstance(named, str) or named not in PROTOCOLS:
+        raise ConfigError(unknown("protocol", named, PROTOCOLS))
     _settle_engine(given, recorded, detect)
     _check_keys(given, RunConfig)
     fixed = PROTOCOLS[named]
+    if named == "throughput-v1" and given.get("num_prompts") is not None:
+        given.setdefault("prompts_per_stream", None)
     before = recorded[0].model_dump() if recorded else {}
     if recorded and given.get("algorithm", before["algorithm"]) != before["algorithm"]:
         before |= {"draft": None, "draft_length": None}
     settings = _with_defaults(_validated({**fixed, **before, **given}))
-    overrides = tuple(sorted(key for key, value in fixed.items() if getattr(settings, key) != value))
+    changed = {key for key, value in fixed.items() if getattr(settings, key) != value}
+    overrides = tuple(sorted(changed | broken_rules(named, settings.config, settings.categories, settings.concurrency)))
     return settings, Protocol(name="custom" if overrides else named, based_on=named, overrides=overrides)
 
 

@@ -145,7 +145,7 @@ def client_lateness(run: RunRecords) -> Lateness | None:
     told = [segment.lateness for segment in run.segments if segment.whole and segment.lateness]
     if not told:
         return None
-    return Lateness(*(max(getattr(each, name) for each in told) for name in ("p50_s", "p99_s", "max_s")))
+    return Lateness(*(max(getattr(each, name) for each in told) for name in Lateness.__dataclass_fields__))
 
 
 def busy_tps(conversations: Sequence[Sequence[TurnRecord]], *, apart: bool, bootstrap: Bootstrap) -> Cell:

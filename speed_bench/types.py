@@ -203,6 +203,10 @@ class TurnRecord:
     engine_counts: SpecCounts | None = None
     """The engine's own counters over this turn, read before and after it; only where nothing
     else ran meanwhile (concurrency 1)."""
+    scheduled_at_s: float | None = None
+    """When the load wanted it sent, in an open loop; None in a closed one, where it is due when its stream is free."""
+    repeat: int = 0
+    """How many times its conversation had been begun before, under the same seed."""
     num_thinking_tokens: int | None = None
     """Of the output tokens the first so many are the model's thinking, the mark that ends it included; None: how its
     model marks thinking is not known."""
@@ -218,8 +222,19 @@ class TurnRecord:
             0 <= (self.num_thinking_tokens or 0) <= len(self.output_ids),
             f"turn {self.id}: {self.num_thinking_tokens} of {len(self.output_ids)} output tokens are thinking",
         )
-        times = [self.sent_at_s, *(at for at, _ in self.arrivals), self.finished_at_s]
+        first = [] if self.scheduled_at_s is None else [self.scheduled_at_s]
+        times = [*first, self.sent_at_s, *(at for at, _ in self.arrivals), self.finished_at_s]
         _require(times == sorted(times), f"turn {self.id}: its times go backwards")
+
+    @property
+    def start_s(self) -> float:
+        """When it was due, which is where its latency begins: waiting at the client is the user's, too."""
+        return self.sent_at_s if self.scheduled_at_s is None else self.scheduled_at_s
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """(seed, repeat, id): what no other turn of a run has."""
+        return self.seed, self.repeat, self.id
 
     @property
     def num_output_tokens(self) -> int:
@@ -244,6 +259,12 @@ class Failure:
     """`prompt`, `request` or `history` (an earlier turn of the conversation failed)."""
     error: str
     at_s: float
+    repeat: int = 0
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """(seed, repeat, id): what no other turn of a run has."""
+        return self.seed, self.repeat, self.id
 
     @property
     def question_id(self) -> str:
@@ -260,8 +281,37 @@ class Lateness:
     """By how much our event loop was late for what was due, in seconds: what a chunk may have waited for its stamp."""
 
     p50_s: float
+    p90_s: float
+    p95_s: float
     p99_s: float
     max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientUse:
+    """What our own client spent on a segment, over all its worker processes."""
+
+    num_workers: int
+    num_reads: int
+    """Reads that brought bytes of an answer."""
+    cpu_s: float
+    """From the first request to the last record on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """What the machine says it used while a segment was measured; None where it does not say."""
+
+    gpu_j: float | None
+    """Of all GPUs that were counted."""
+    cpu_j: float | None
+    """Of the processor packages (RAPL)."""
+    peak_gpu_memory_bytes: int | None
+    """The most that was in use at once, summed over the GPUs that were counted, other programs included."""
+    num_gpus: int
+    """GPUs that were counted."""
+    span_s: float
+    """Over how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +334,15 @@ class Segment:
     engine: dict[str, str | bool | int | float | None] = field(default_factory=dict)
     """The engine's effective settings, as it tells them."""
     lateness: Lateness | None = None
-    """Of our own event loop while streams ran; None where it did not end in order."""
+    """Of our own event loop while streams ran; None where it did not end in order. Of several workers, the worst."""
+    client: ClientUse | None = None
+    """None where it did not end in order."""
+    energy: Energy | None = None
+    """None where the machine has no meter that we can read."""
+    load_ended_at_s: float | None = None
+    """When the load ended: the last scheduled arrival of an open loop, or the time limit. None: with its last turn."""
+    clock_error_s: float | None = None
+    """By how much times of workers on different machines may be off against each other; None: all on one clock."""
 
 
 @dataclass(frozen=True, slots=True)

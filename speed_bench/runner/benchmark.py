@@ -107,9 +107,7 @@ def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs) -
 
 
 def _measure(config: RunConfig, journal: Journal, inputs: Inputs, name: str, observer: Observer, clock: Clock) -> None:
-    earlier: dict[tuple[int, str], Outcome] = {
-        (outcome.seed, outcome.id): outcome for outcome in journal.records.outcomes
-    }
+    earlier: dict[tuple[int, int, str], Outcome] = {outcome.key: outcome for outcome in journal.records.outcomes}
     observer.begin(name, journal.run.num_turns_planned, tuple(earlier.values()))
     try:
         if len(earlier) < journal.run.num_turns_planned:
@@ -125,7 +123,7 @@ async def _ask_all(
     config: RunConfig,
     journal: Journal,
     inputs: Inputs,
-    earlier: Mapping[tuple[int, str], Outcome],
+    earlier: Mapping[tuple[int, int, str], Outcome],
     observer: Observer,
     clock: Clock,
 ) -> None:

@@ -42,8 +42,8 @@ class Script:
     tokenizer: ChatTokenizer
     replayed: Answers | None
     """Another run's answers, or None: the model's own."""
-    earlier: Mapping[tuple[int, str], Outcome]
-    """What the journal already holds, by (seed, turn id)."""
+    earlier: Mapping[tuple[int, int, str], Outcome]
+    """What the journal already holds, by `key`."""
 
     async def lead(
         self,
@@ -59,7 +59,7 @@ class Script:
         num_turns = len(conversation.turns)
         for turn in range(num_turns):
             identity = turn_id(conversation, turn)
-            outcome = self.earlier.get((seed, identity))
+            outcome = self.earlier.get((seed, 0, identity))
             if outcome is None:
                 outcome = await self._turn(conversation, turn, seed, slot, live, answers, broken_by)
                 await live.run_in_parser(partial(keep, outcome))

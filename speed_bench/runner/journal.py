@@ -39,6 +39,9 @@ class RunFile(BaseModel):
     protocol: Protocol
     provenance: Provenance
     num_turns_planned: int
+    baseline_at: str | None = None
+    """Where the run without speculation is that this one is compared with, relative to the run folder; None: in
+    `baseline/`, if there is one. The cells of a sweep share theirs."""
 
     def changes(self, other: "RunFile") -> list[str]:
         """What differs in `other`, a phrase each, named as the user would name it."""
@@ -190,8 +193,8 @@ def read_records(folder: Path) -> RunRecords:
     num_planned = read_run_file(folder).num_turns_planned
     in_order = tuple(segments[index] for index in sorted(segments))
     records = RunRecords(tuple(turns), tuple(failures), in_order, num_planned)
-    often = Counter((outcome.seed, outcome.id) for outcome in records.outcomes)
-    for (seed, turn), times in often.items():
+    often = Counter(outcome.key for outcome in records.outcomes)
+    for (seed, _, turn), times in often.items():
         if times > 1:
             raise RunFolderError(f"{folder} holds turn {turn} (seed {seed}) {times} times")
     return records

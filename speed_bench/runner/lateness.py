@@ -46,7 +46,7 @@ class LoopWatch:
         if not self._late_s:
             return None
         found = percentiles(self._late_s)
-        return Lateness(found["p50"], found["p99"], max(self._late_s))
+        return Lateness(found["p50"], found["p90"], found["p95"], found["p99"], max(self._late_s))
 
 
 @contextmanager

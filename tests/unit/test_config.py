@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from speed_bench.algorithms import ALGORITHMS, always_drafts
-from speed_bench.config import DEFAULT_PROTOCOL, EMBEDDED, ENGINE_CONFIGS, PROTOCOLS, RunConfig, resolve
+from speed_bench.config import EMBEDDED, ENGINE_CONFIGS, RunConfig, resolve
 from speed_bench.engine_config import API_KEY_VARIABLE, api_key
 from speed_bench.engines import ENGINES, dialect
 from speed_bench.errors import ConfigError
+from speed_bench.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
 
 def test_without_anything_given_the_default_protocol_decides() -> None:

@@ -56,7 +56,7 @@ def led(
     tokenizer: ChatTokenizer,
     texts: list[str],
     replayed: dict[tuple[int, str], Any] | None = None,
-    earlier: dict[tuple[int, str], Outcome] | None = None,
+    earlier: dict[tuple[int, int, str], Outcome] | None = None,
     **settings: Any,
 ) -> tuple[list[str], list[Outcome]]:
     """The prompts that a conversation of three turns came to, and what came of the turns."""
@@ -94,13 +94,13 @@ def test_a_resumed_conversation_carries_what_the_journal_holds() -> None:
     tokenizer = tokenizer_of(CUTS_CONTENT, special=THINK)
     texts = ["so</think>yes<eos>", "ab</think>no<eos>", "so"]
     prompts, kept = led(tokenizer, texts)
-    earlier = {(0, turn.id): turn for turn in kept[:2]}
+    earlier = {turn.key: turn for turn in kept[:2]}
     assert led(tokenizer, texts[2:], earlier=earlier)[0] == prompts[2:]
 
 
 def test_replayed_answers_take_the_place_of_the_models_own() -> None:
     tokenizer = tokenizer_of(READS_FIELD, special=THINK)
-    answers = {(0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
+    answers = {(0, 0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
     prompts, _ = led(tokenizer, ["<think>so</think>yes"] * 3, replayed=answers)
     assert prompts[2] == "<u>Hi<a>no<eos><u>And?<a>no<eos><u>Bye<a>"
 

@@ -62,13 +62,13 @@ def late_run(*of_segments: Lateness | None) -> RunRecords:
 
 
 def test_of_several_segments_the_worst_counts_and_of_none_there_is_none() -> None:
-    assert client_lateness(late_run(Lateness(1, 5, 6), Lateness(2, 3, 9))) == Lateness(2, 5, 9)
+    assert client_lateness(late_run(Lateness(1, 4, 4, 5, 6), Lateness(2, 3, 5, 3, 9))) == Lateness(2, 4, 5, 5, 9)
     assert client_lateness(late_run(None)) is None
 
 
 @pytest.mark.parametrize(("p99_s", "is_said"), [(0.001, False), (0.004, False), (0.02, True)])
 def test_it_is_said_where_a_chunk_may_have_waited_for_half_a_gap(p99_s: float, is_said: bool, tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    scores = score(late_run(Lateness(0.0, p99_s, p99_s)))
+    scores = score(late_run(Lateness(0.0, p99_s, p99_s, p99_s, p99_s)))
     print_scores(scores, tmp_path, ModelFacts(file="m", sha256=None, num_bytes=None), console)
     assert ("our own clock was late by" in console.export_text()) is is_said
