@@ -100,7 +100,7 @@ def test_a_resumed_conversation_carries_what_the_journal_holds() -> None:
 
 def test_replayed_answers_take_the_place_of_the_models_own() -> None:
     tokenizer = tokenizer_of(READS_FIELD, special=THINK)
-    answers = {(0, 0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
+    answers = {(0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
     prompts, _ = led(tokenizer, ["<think>so</think>yes"] * 3, replayed=answers)
     assert prompts[2] == "<u>Hi<a>no<eos><u>And?<a>no<eos><u>Bye<a>"
 
