@@ -30,6 +30,9 @@ class Asked:
     segment: int
     segment_started_ns: int
     drafting: Drafting
+    scheduled_ns: int | None = None
+    """When the load wanted it sent, in an open loop."""
+    repeat: int = 0
 
 
 def sampling_of(config: RunConfig, tokenizer: ChatTokenizer, seed: int, max_tokens: int) -> Sampling:
@@ -105,5 +108,7 @@ def read_turn(
         last_step=last_step,
         counts=counts,
         engine_counts=engine_counts,
+        scheduled_at_s=None if asked.scheduled_ns is None else seconds(asked.scheduled_ns),
+        repeat=asked.repeat,
         num_thinking_tokens=count_thinking(request.prompt_ids, output_ids) if count_thinking else None,
     )
