@@ -28,6 +28,8 @@ HOW_NOT_WHAT = (
     "workers",
 )
 """Keys that change how a run is made, not what it measures: a run may be resumed with others."""
+OF_DRAFTS = ("ngram_size", "ngram_min", "ngram_max", "acceptance", "category_acceptance", "no_proposal", "draft_ms")
+"""Settings of engines that say how drafts are made: without speculation they change nothing."""
 EMBEDDED = ("llama-cpp", "simulator")
 """Engines that use the embedded model unless told otherwise."""
 
@@ -137,6 +139,8 @@ class RunConfig(LoadConfig):
         if extra := getattr(engine, "extra", None):
             others = {name: value for name, value in extra.items() if not name.startswith("spec")}
             engine = engine.model_copy(update={"extra": others})
+        fields = type(engine).model_fields
+        engine = engine.model_copy(update={name: fields[name].get_default() for name in OF_DRAFTS if name in fields})
         nothing = {"algorithm": "none", "draft": None, "draft_length": None, "baseline": False}
         return self.model_copy(update={"engine": engine, **nothing})
 

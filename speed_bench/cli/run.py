@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from speed_bench.cli.group import cli
-from speed_bench.errors import EngineError, RunFolderError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from speed_bench.runner.journal import RunFile
-    from speed_bench.scores import Reconciliation, Scores
+    from speed_bench.scores import Scores
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,6 +94,7 @@ def run(
     from speed_bench import config as settings
     from speed_bench.engines import identity
     from speed_bench.report.terminal import LiveProgress
+    from speed_bench.run_scores import score_folder
     from speed_bench.runner import benchmark, journal
 
     if resume and out is None:
@@ -118,9 +118,7 @@ def run(
         soft_wrap=True,
     )
     benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
-    scores = _score(folder)
-    _print(scores, folder, journal.read_run_file(folder), console)
-    _refuse_other_than_asked(scores, config.algorithm)
+    _print(score_folder(folder), folder, journal.read_run_file(folder), console)
 
 
 @cli.command(short_help="Compute the scores of a run folder again.")
@@ -134,12 +132,11 @@ def score(run_folder: Path) -> None:
     """
     from rich.console import Console
 
+    from speed_bench.run_scores import score_folder
     from speed_bench.runner.journal import read_run_file
 
     run = read_run_file(run_folder)
-    scores = _score(run_folder)
-    _print(scores, run_folder, run, Console())
-    _refuse_other_than_asked(scores, run.config.algorithm)
+    _print(score_folder(run_folder), run_folder, run, Console())
 
 
 def _new_folder(name: str) -> Path:
@@ -151,6 +148,7 @@ def _new_folder(name: str) -> Path:
 def _print(scores: "Scores", folder: Path, run: "RunFile", console: "Console") -> None:
     from speed_bench.data.editions import RANDOM
     from speed_bench.report.terminal import print_scores
+    from speed_bench.run_scores import require_as_asked
 
     print_scores(
         scores,
@@ -160,54 +158,5 @@ def _print(scores: "Scores", folder: Path, run: "RunFile", console: "Console") -
         simulated=run.config.engine.name == "simulator",
         random_prompts=run.provenance.data.edition.startswith(RANDOM),
     )
-
-
-def _score(folder: Path) -> "Scores":
-    from speed_bench.reconciliation import reconcile
-    from speed_bench.runner.benchmark import BASELINE
-    from speed_bench.runner.journal import is_run, read_records, read_run_file, write_whole
-    from speed_bench.scoring import score as score_records
-
-    records, config, baseline = read_records(folder), read_run_file(folder).config, None
-    if config.baseline and is_run(folder / BASELINE):
-        if changed := config.without_speculation().difference(read_run_file(folder / BASELINE).config):
-            raise RunFolderError(f"{folder / BASELINE} is no baseline of this run: it differs in {', '.join(changed)}")
-        baseline = read_records(folder / BASELINE)
-    speculated = _drafted(reconcile(baseline)) if baseline else None
-    scores = score_records(records, None if speculated else baseline)
-    write_whole(folder / "scores.json", scores.model_dump(mode="json"))
-    if speculated:
-        raise EngineError(
-            f"the baseline drafted ({speculated}), so it is none: its server speculates, or a setting of "
-            f"engine.extra makes it; {folder / 'scores.json'} is without it"
-        )
-    return scores
-
-
-def _drafted(found: "Reconciliation") -> str | None:
-    """What says that something was drafted; None where nothing does."""
-    for side in (found.turns, found.engine):
-        if side.drafted:
-            return f"{side.drafted} tokens"
-        if side.verify_steps:
-            return f"in {side.verify_steps} verification steps"
-    return None
-
-
-def _refuse_other_than_asked(scores: "Scores", algorithm: str) -> None:
-    """A run that asked for speculation and had none is not a result, nor is the opposite."""
-    if algorithm == "none":
-        if drafted := _drafted(scores.reconciliation):
-            raise EngineError(f"no speculation was asked for (algorithm 'none'), but the engine drafted ({drafted})")
-        return
-    turns, engine = scores.reconciliation.turns, scores.reconciliation.engine
-    said = (turns.drafted, turns.verify_steps, engine.drafted, engine.verify_steps)
-    first = next((num for num in said if num is not None), None)
-    length = scores.acceptance.overall.acceptance_length.value
-    if first is None and (length is None or length <= 1):
-        click.echo("whether anything was drafted cannot be told: neither the turns nor the engine say", err=True)
-    if first == 0:
-        raise EngineError(
-            f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "
-            "turns: either the engine ran without it, or the answers are too short for it (raise --max-tokens)"
-        )
+    if doubt := require_as_asked(scores, run.config.algorithm):
+        click.echo(doubt, err=True)

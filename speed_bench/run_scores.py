@@ -1,0 +1,88 @@
+"""The scores of a run folder: its journal, and that of its baseline, wherever that lies."""
+
+from pathlib import Path
+
+from speed_bench.errors import EngineError, RunFolderError
+from speed_bench.reconciliation import reconcile
+from speed_bench.runner.benchmark import BASELINE
+from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file, write_whole
+from speed_bench.scores import Reconciliation, Scores
+from speed_bench.scoring import score
+from speed_bench.types import RunRecords
+
+SCORES = "scores.json"
+
+
+def score_folder(folder: Path) -> Scores:
+    """Compute the scores of a run from what lies in its folder, and write them there.
+
+    Raises RunFolderError where the folder or its baseline cannot be read or do not belong together, UndefinedMetric
+    where there is nothing to score, and EngineError where the baseline drafted: then they are written without it.
+    """
+    run = read_run_file(folder)
+    records, baseline = read_records(folder), _baseline(folder, run)
+    drafted = what_drafted(reconcile(baseline)) if baseline else None
+    scores = score(records, None if drafted else baseline)
+    write_whole(folder / SCORES, scores.model_dump(mode="json"))
+    if drafted:
+        raise EngineError(
+            f"the baseline drafted ({drafted}), so it is none: its server speculates, or a setting of "
+            f"engine.extra makes it; {folder / SCORES} is without it"
+        )
+    return scores
+
+
+def baseline_folder(folder: Path, run: RunFile) -> Path | None:
+    """Where the run lies that a run is compared with; None where it has none, or it has not begun."""
+    if run.baseline_at is not None:
+        at = folder / run.baseline_at
+    elif run.config.baseline:
+        at = folder / BASELINE
+    else:
+        return None
+    return at if is_run(at) else None
+
+
+def _baseline(folder: Path, run: RunFile) -> RunRecords | None:
+    at = baseline_folder(folder, run)
+    if at is None:
+        return None
+    other = read_run_file(at).config
+    if changed := run.config.without_speculation().difference(other.without_speculation()):
+        raise RunFolderError(f"{at} is no baseline of this run: it differs in {', '.join(changed)}")
+    if other.algorithm != "none":
+        raise RunFolderError(f"{at} is no baseline: it drafts with '{other.algorithm}'")
+    return read_records(at)
+
+
+def what_drafted(found: Reconciliation) -> str | None:
+    """What says that something was drafted; None where nothing does."""
+    for side in (found.turns, found.engine):
+        if side.drafted:
+            return f"{side.drafted} tokens"
+        if side.verify_steps:
+            return f"in {side.verify_steps} verification steps"
+    return None
+
+
+def require_as_asked(scores: Scores, algorithm: str) -> str | None:
+    """A run that asked for speculation and had none is not a result, nor is the opposite: raises EngineError.
+
+    Returns a sentence where nobody can tell.
+    """
+    if algorithm == "none":
+        if drafted := what_drafted(scores.reconciliation):
+            raise EngineError(f"no speculation was asked for (algorithm 'none'), but the engine drafted ({drafted})")
+        return None
+    turns, engine = scores.reconciliation.turns, scores.reconciliation.engine
+    said = (turns.drafted, turns.verify_steps, engine.drafted, engine.verify_steps)
+    first = next((num for num in said if num is not None), None)
+    length = scores.acceptance.overall.acceptance_length.value
+    if first == 0:
+        raise EngineError(
+            f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "
+            "turns: either the engine ran without it, or the answers are too short for it (raise --max-tokens)"
+        )
+    if first is None and (length is None or length <= 1):
+        return "whether anything was drafted cannot be told: neither the turns nor the engine say"
+    return None
