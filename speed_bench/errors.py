@@ -70,6 +70,10 @@ class Refused(RequestFailed):
         self.status = status
 
 
+class ClientError(SpeedBenchError):
+    """A worker process of our own client that is gone."""
+
+
 class RunFolderError(SpeedBenchError):
     """A run folder that is in use, holds another config, cannot be read or cannot be written."""
 

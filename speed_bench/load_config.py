@@ -33,7 +33,7 @@ def slo_term(text: str) -> SloTerm:
     form = "write it as TERM:pPERCENTILE=SECONDS, such as ttft_s:p95=0.5"
     match = _SLO.fullmatch(text.strip())
     if not match:
-        missing = " has no percentile" if re.fullmatch(r"\w+=\S+", text.strip()) else ""
+        missing = " has no percentile" if re.fullmatch(r"\w+(:p?)?=\S+", text.strip()) else ""
         raise ConfigError(f"--slo '{text}'{missing}; {form}")
     term, percentile = match["term"], float(match["percentile"])
     if term not in SLO_TERMS:
@@ -53,7 +53,7 @@ class LoadConfig(Settings):
     """How requests come: in a closed loop, as many at once as there are streams; or by the clock, in an open one."""
 
     concurrency: int = Field(ge=1, le=4096)
-    """Streams. In a closed loop they are kept busy; in an open one no more requests are under way at once, and one
+    """Streams. In a closed loop they are kept busy; in an open one no more conversations are under way at once, and one
     that is due meanwhile waits: its waiting is part of its latency."""
     arrivals: Arrivals = "closed"
     """`closed`: a stream that ends a conversation begins the next. Otherwise conversations begin by the clock:
@@ -64,7 +64,7 @@ class LoadConfig(Settings):
     """The shape of the gaps of `gamma`: 1 is Poisson, less comes in bursts, more is steadier. The squared
     coefficient of variation of the gaps is 1 / burstiness."""
     trace: str | None = None
-    """The file with the arrival times of `trace`: seconds, one a line, or JSON lines with `timestamp`."""
+    """The file with the arrival times of `trace`: seconds, one a line, or another of the forms of `read_trace`."""
     ramp_up_s: float = Field(default=0.0, ge=0)
     """Closed loop: the streams begin evenly spread over it. Open loop: the rate grows to its value over it."""
     warmup_s: float = Field(default=0.0, ge=0)
@@ -115,13 +115,12 @@ def _checked(text: str) -> SloTerm:
 def check_load(load: LoadConfig) -> None:
     """Raise ValueError for settings that contradict each other."""
     if load.arrivals == "closed":
-        for name in ("rate", "trace"):
-            if getattr(load, name) is not None:
-                raise ValueError(
-                    f"--{name} is of an open loop; say which: --arrivals constant, poisson, gamma or trace"
-                )
+        if load.rate is not None:
+            raise ValueError("--rate is of an open loop; say which: --arrivals constant, poisson or gamma")
+        if load.trace is not None:
+            raise ValueError("--trace is of an open loop; say so: --arrivals trace")
         if load.warmup_s:
-            raise ValueError("warmup_s is of an open loop; in a closed one the steady span begins by itself")
+            raise ValueError("--warmup is of an open loop; in a closed one the steady span begins by itself")
     elif load.arrivals == "trace":
         if load.trace is None:
             raise ValueError("--arrivals trace needs the file with the times: --trace FILE")
@@ -134,6 +133,11 @@ def check_load(load: LoadConfig) -> None:
             raise ValueError(f"--trace is read with --arrivals trace, not with {load.arrivals}")
     if load.burstiness != 1.0 and load.arrivals != "gamma":
         raise ValueError("--burstiness is of --arrivals gamma")
+    if load.max_duration_s is not None:
+        if load.warmup_s >= load.max_duration_s:
+            raise ValueError("--warmup is not over before --max-duration is: nothing would be left to measure")
+        if load.ramp_up_s > load.max_duration_s:
+            raise ValueError("--ramp-up is not over before --max-duration is: the load would never be reached")
     if load.num_prompts is not None and load.prompts_per_stream is not None:
         raise ValueError("num_prompts and prompts_per_stream exclude each other")
     if load.repeat_prompts and load.num_prompts is None:

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from speed_bench.provenance import ModelFacts
+from speed_bench.runner.outcomes import Ended, ended
 from speed_bench.scores import Cell, Comparison, GroupScores, Parts, PartScores, Reconciliation, Scores, Serving
-from speed_bench.types import Outcome, TurnRecord
+from speed_bench.types import Outcome
 
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
@@ -207,7 +208,7 @@ class LiveProgress:
         self._tokens = self._steps = self._emitted = self._num_failures = 0
         self._began_s = self._said_s = self._now_s()
         for outcome in earlier:
-            self._add(outcome, timed=False)
+            self._add(ended(outcome), timed=False)
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description:<11}"),
@@ -223,10 +224,10 @@ class LiveProgress:
         else:
             self._line()
 
-    def outcome(self, outcome: Outcome) -> None:
+    def outcome(self, turn: Ended) -> None:
         """See `runner.benchmark.Observer`."""
         self._num_done += 1
-        self._add(outcome, timed=True)
+        self._add(turn, timed=True)
         if self._progress and self._task is not None:
             self._progress.update(self._task, completed=self._num_done, state=self._state())
         elif self._now_s() - self._said_s >= LINE_EVERY_S:
@@ -241,15 +242,12 @@ class LiveProgress:
         elif self._num_done:
             self._line()
 
-    def _add(self, outcome: Outcome, *, timed: bool) -> None:
-        if not isinstance(outcome, TurnRecord):
-            self._num_failures += 1
-            return
+    def _add(self, turn: Ended, *, timed: bool) -> None:
+        self._num_failures += turn.failed
         if timed:
-            self._tokens += outcome.num_output_tokens
-        if outcome.counts and outcome.counts.num_steps:
-            self._steps += outcome.counts.num_steps
-            self._emitted += outcome.num_output_tokens - outcome.prefill_tokens
+            self._tokens += turn.num_output_tokens
+        self._steps += turn.num_steps or 0
+        self._emitted += turn.num_emitted
 
     def _state(self) -> str:
         """Running values, over all steps so far; the result is by category and comes at the end."""

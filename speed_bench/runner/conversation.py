@@ -1,17 +1,20 @@
 """One conversation: its turns in order, each carrying the answers before it."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from speed_bench.config import RunConfig
 from speed_bench.errors import ConfigError, RequestFailed, TokenError
-from speed_bench.runner.segment import LiveEngine
+from speed_bench.runner.client import Client, Ready
 from speed_bench.runner.turn import sampling_of
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Failure, Outcome, Request, TurnRecord
 
+NO_SLOT = -1
+"""Of a request that no stream has taken yet."""
 Answer = Mapping[str, Any]
 """An assistant's message as the model's chat template takes it (`ChatTokenizer.answer_message`)."""
 Answers = Mapping[tuple[int, str], Answer]
@@ -35,6 +38,16 @@ def messages(conversation: Conversation, turn: int, answers: Sequence[Answer | s
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A conversation that is to be led."""
+
+    conversation: Conversation
+    seed: int
+    repeat: int = 0
+    """How many times it had been begun before, under the same seed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
     """How every conversation of a run is led."""
 
@@ -47,63 +60,101 @@ class Script:
 
     async def lead(
         self,
-        conversation: Conversation,
-        seed: int,
+        task: Task,
         slot: int,
-        live: LiveEngine,
+        client: Client,
         keep: Callable[[Outcome], None],
-    ) -> None:
-        """Ask all turns that are not in the journal yet, and keep what comes of each."""
+        *,
+        first: Ready | Failure | None = None,
+        due_ns: int | None = None,
+        until_ns: int | None = None,
+    ) -> bool:
+        """Ask all turns that are not in the journal yet, and keep what comes of each.
+
+        `first` is the first turn where it was prepared before. In an open loop `due_ns` is when the conversation was
+        to begin; a later turn is due when the answer before it has ended and was thought over. From `until_ns` on no
+        turn begins any more; returns whether all have.
+        """
         answers: list[Answer] = []
         broken_by: str | None = None
-        num_turns = len(conversation.turns)
-        for turn in range(num_turns):
-            identity = turn_id(conversation, turn)
-            outcome = self.earlier.get((seed, 0, identity))
+        turns = task.conversation.turns
+        for turn in range(len(turns)):
+            identity = turn_id(task.conversation, turn)
+            outcome = self.earlier.get((task.seed, task.repeat, identity))
+            was_kept = outcome is not None
             if outcome is None:
-                outcome = await self._turn(conversation, turn, seed, slot, live, answers, broken_by)
-                await live.run_in_parser(partial(keep, outcome))
-            if turn + 1 == num_turns:
+                if until_ns is not None and client.clock() >= until_ns:
+                    return False
+                if turn or first is None:
+                    first = await client.run_in_parser(
+                        partial(self.prepare, task, turn, slot, client, answers, broken_by)
+                    )
+                outcome = await self._ask(first, task, slot, client, due_ns)
+                await client.run_in_parser(partial(keep, outcome))
+            if turn + 1 == len(turns):
                 break
             if self.replayed is not None:
-                answers.append(self.replayed[seed, identity])
+                answers.append(self.replayed[task.seed, identity])
             elif isinstance(outcome, TurnRecord):
                 said = partial(self.tokenizer.answer_message, outcome.output_ids, outcome.num_thinking_tokens)
-                answers.append(await live.run_in_parser(said))
+                answers.append(await client.run_in_parser(said))
             else:
                 broken_by = broken_by or identity
+            if not (was_kept or broken_by):
+                due_ns = await self._think(outcome, client, due_ns)
+        return True
 
-    async def _turn(
+    def prepare(
         self,
-        conversation: Conversation,
+        task: Task,
         turn: int,
-        seed: int,
-        slot: int,
-        live: LiveEngine,
-        answers: list[Answer],
-        broken_by: str | None,
-    ) -> Outcome:
-        def failure(stage: str, error: str) -> Failure:
-            at_s = (live.streams[slot].clock() - live.started_ns) / 1e9
-            return Failure(
-                turn_id(conversation, turn), conversation.category, seed, live.segment.index, stage, error, at_s
-            )
+        slot: int | None,
+        client: Client,
+        answers: Sequence[Answer],
+        broken_by: str | None = None,
+    ) -> Ready | Failure:
+        """A turn up to the bytes that are sent, or why it cannot be asked. Takes a while: not for the event loop.
 
+        `slot` is None where it is not known yet which stream will send it.
+        """
+        identity = turn_id(task.conversation, turn)
+        failed = partial(self._failure, task, identity, client)
         if broken_by is not None:
-            return failure("history", f"turn {broken_by} of this conversation failed")
-        chat = messages(conversation, turn, answers)
+            return failed("history", f"turn {broken_by} of this conversation failed")
+        chat = messages(task.conversation, turn, answers)
         try:
-            ids = await live.run_in_parser(lambda: self.tokenizer.chat_ids(chat, self.config.chat_template_args))
+            ids = self.tokenizer.chat_ids(chat, self.config.chat_template_args)
         except TokenError as error:
-            return failure("prompt", str(error))
-        room = self.config.max_tokens if live.context_length is None else live.context_length - len(ids)
+            return failed("prompt", str(error))
+        context_length = client.target.context_length
+        room = self.config.max_tokens if context_length is None else context_length - len(ids)
         if room < 1:
-            return failure("prompt", f"the prompt has {len(ids)} tokens, the context holds {live.context_length}")
-        sampling = sampling_of(self.config, self.tokenizer, seed, min(room, self.config.max_tokens))
+            return failed("prompt", f"the prompt has {len(ids)} tokens, the context holds {context_length}")
+        sampling = sampling_of(self.config, self.tokenizer, task.seed, min(room, self.config.max_tokens))
+        return client.encode(Request(identity, ids, sampling, NO_SLOT if slot is None else slot))
+
+    async def _ask(self, first: Ready | Failure, task: Task, slot: int, client: Client, due_ns: int | None) -> Outcome:
+        if isinstance(first, Failure):
+            return replace(first, at_s=client.seconds(client.clock()))
+        category = task.conversation.category
         try:
-            return await live.ask(Request(turn_id(conversation, turn), ids, sampling, slot), conversation.category)
+            ready = await client.on_stream(first, slot)
+            return await client.send(ready, category, scheduled_ns=due_ns, repeat=task.repeat)
         except RequestFailed as error:
-            return failure("request", str(error))
+            return self._failure(task, first.request.id, client, "request", str(error))
+
+    def _failure(self, task: Task, identity: str, client: Client, stage: str, error: str) -> Failure:
+        at_s, segment = client.seconds(client.clock()), client.target.segment
+        return Failure(identity, task.conversation.category, task.seed, segment, stage, error, at_s, task.repeat)
+
+    async def _think(self, outcome: Outcome, client: Client, due_ns: int | None) -> int | None:
+        """Let the user think the answer over; returns when the next turn is due, in an open loop."""
+        pause_s = self.config.think_time_s
+        if pause_s:
+            await asyncio.sleep(pause_s)
+        if due_ns is None or not isinstance(outcome, TurnRecord):
+            return due_ns
+        return client.started_ns + round(1e9 * (outcome.finished_at_s + pause_s))
 
 
 def check_first_turns_fit(

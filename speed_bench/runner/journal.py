@@ -1,7 +1,7 @@
 """The run folder: everything that happened, written as it happens, safe against being killed.
 
     run.json          config, protocol, provenance; written once
-    turns-0.jsonl     one line per finished or failed turn, flushed as the turn ends
+    turns-<n>.jsonl   of worker n: one line per finished or failed turn, flushed as the turn ends
     segments.jsonl    one line at the start and one at the end of every engine lifetime
     engine-<n>.log    what the engine of segment n printed
     scores.json       the result, of the run and its baseline together
@@ -71,6 +71,29 @@ _FAILURE: TypeAdapter[Failure] = TypeAdapter(Failure)
 _SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
 
 
+class Shard:
+    """The turns that one worker of the client keeps."""
+
+    def __init__(self, folder: Path, worker: int = 0) -> None:
+        self._path = folder / f"turns-{worker}.jsonl"
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> "Shard":
+        self._file = _open_for_append(self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Append the outcome of a turn. Raises RunFolderError if it cannot be written."""
+        if isinstance(outcome, TurnRecord):
+            _append(self._file, "turn", _TURN.dump_json(outcome))
+        else:
+            _append(self._file, "failure", _FAILURE.dump_json(outcome))
+
+
 class Journal:
     """A run folder open for writing by one runner at a time."""
 
@@ -78,25 +101,22 @@ class Journal:
         self.folder = folder
         self.run = run
         self.records = read_records(folder)
-        self._turns: IO[bytes] | None = None
+        self._turns = Shard(folder)
         self._segments: IO[bytes] | None = None
 
     def __enter__(self) -> "Journal":
-        self._turns = _open_for_append(self.folder / "turns-0.jsonl")
+        self._turns.__enter__()
         self._segments = _open_for_append(self.folder / "segments.jsonl")
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._turns, self._segments):
-            if file is not None:
-                file.close()
+        self._turns.__exit__()
+        if self._segments is not None:
+            self._segments.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Append the outcome of a turn. Raises RunFolderError if it cannot be written."""
-        if isinstance(outcome, TurnRecord):
-            _append(self._turns, "turn", _TURN.dump_json(outcome))
-        else:
-            _append(self._turns, "failure", _FAILURE.dump_json(outcome))
+        """Append the outcome of a turn to the first shard. Raises RunFolderError if it cannot be written."""
+        self._turns.add(outcome)
 
     def add_segment(self, segment: Segment) -> None:
         """Append the state of a segment; a later line of the same index replaces it."""
@@ -190,14 +210,38 @@ def read_records(folder: Path) -> RunRecords:
         with _named(where):
             segment = _SEGMENT.validate_python(orjson.loads(line)["segment"])
             segments[segment.index] = segment
-    num_planned = read_run_file(folder).num_turns_planned
+    run = read_run_file(folder)
     in_order = tuple(segments[index] for index in sorted(segments))
+    num_planned = run.num_turns_planned
+    if run.config.max_duration_s is not None and in_order and in_order[-1].whole:
+        num_planned = len(turns) + len(failures)  # it was to do what it could in its time, and it has
     records = RunRecords(tuple(turns), tuple(failures), in_order, num_planned)
     often = Counter(outcome.key for outcome in records.outcomes)
     for (seed, _, turn), times in often.items():
         if times > 1:
             raise RunFolderError(f"{folder} holds turn {turn} (seed {seed}) {times} times")
     return records
+
+
+def is_finished(records: RunRecords) -> bool:
+    """Whether a run has done what it set out to do."""
+    return len(records.outcomes) >= records.num_planned
+
+
+def set_aside(folder: Path) -> Path:
+    """Move what an interrupted run left out of the way, within its folder; returns where to.
+
+    For a load that is measured as a whole: half of it, and the other half after a break, is another load.
+    """
+    aside = next(path for path in (folder / f"interrupted-{n}" for n in range(1, 1000)) if not path.exists())
+    try:
+        aside.mkdir()
+        for pattern in ("turns-*.jsonl", "segments.jsonl", "engine-*.log", "scores.json"):
+            for path in folder.glob(pattern):
+                path.rename(aside / path.name)
+    except OSError as error:
+        raise unwritable(aside, error) from error
+    return aside
 
 
 def write_whole(path: Path, data: Any) -> None:

@@ -1,27 +1,177 @@
-"""The load: which conversation is asked when, on which stream."""
+"""The load: which conversation is asked when, on which stream.
 
-from collections.abc import Callable, Iterable
+Prompts are tokenised and encoded before they are due, so that neither the first requests nor those of a stream
+that has become free wait for it.
+"""
 
-from speed_bench.runner.conversation import Script
-from speed_bench.runner.segment import LiveEngine
-from speed_bench.runner.streams import side_by_side
-from speed_bench.types import Conversation, Outcome
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from speed_bench.runner.client import Client, Ready
+from speed_bench.runner.conversation import Script, Task, turn_id
+from speed_bench.runner.streams import in_a_group, side_by_side
+from speed_bench.runner.tickets import Tickets
+from speed_bench.types import Failure, Outcome
+
+AHEAD = 4
+"""Conversations whose first turn a closed loop has ready for the next stream that is free."""
+AHEAD_OPEN = 32
+"""The same of an open loop, whose conversations come in bursts."""
 
 
-async def closed_loop(
-    script: Script,
-    conversations: Iterable[tuple[Conversation, int]],
-    live: LiveEngine,
-    keep: Callable[[Outcome], None],
-) -> None:
-    """Keep every stream busy: a slot that ends a conversation takes the next (conversation, seed).
+class Prepared(NamedTuple):
+    """A conversation, and its first turn, encoded; None where that is in the journal already."""
 
-    Raises the first error that ends the run; turns that were under way are not recorded.
+    task: Task
+    first: Ready | Failure | None
+
+
+class Load(Protocol):
+    """A load, or a worker's share of one."""
+
+    async def prepare(self) -> None:
+        """Encode what is sent first, before anything is timed."""
+
+    async def run(self) -> float | None:
+        """Lead the conversations, from the client's `started_ns` on.
+
+        Returns when the load ended, in seconds since then: its time limit, or the last scheduled arrival. None: with
+        its last turn. Raises the first error that ends the run; turns that were under way are not recorded.
+        """
+
+
+class ClosedLoop:
+    """Keep every stream busy: one that ends a conversation takes the next."""
+
+    def __init__(
+        self,
+        script: Script,
+        tasks: Sequence[Task],
+        tickets: Tickets,
+        client: Client,
+        keep: Callable[[Outcome], None],
+    ) -> None:
+        self.script = script
+        self.tasks = tasks
+        self.tickets = tickets
+        self.client = client
+        self.keep = keep
+        self._firsts: dict[int, Prepared] = {}
+        self._ahead: deque[asyncio.Task[Prepared]] = deque()
+        self._was_cut = False
+
+    async def prepare(self) -> None:
+        """See `Load`."""
+        for slot in self.client.streams:
+            if (number := self.tickets.draw()) is not None:
+                self._firsts[slot] = await prepared(self.script, self.tasks[number], self.client, slot)
+
+    async def run(self) -> float | None:
+        """See `Load`."""
+        config, client = self.script.config, self.client
+        until_ns = deadline_ns(client, config.max_duration_s)
+        self._look_ahead()
+        try:
+            await side_by_side(self._keep_busy(slot, until_ns) for slot in client.streams)
+        finally:
+            for task in self._ahead:
+                task.cancel()
+        return config.max_duration_s if self._was_cut else None
+
+    async def _keep_busy(self, slot: int, until_ns: int | None) -> None:
+        config, client = self.script.config, self.client
+        await sleep_until(client, client.started_ns + round(1e9 * config.ramp_up_s * slot / config.concurrency))
+        following = self._firsts.pop(slot, None)
+        while following is not None:
+            if until_ns is not None and client.clock() >= until_ns:
+                self._was_cut = True
+                return
+            task, first = following
+            whole = await self.script.lead(task, slot, client, self.keep, first=first, until_ns=until_ns)
+            self._was_cut = self._was_cut or not whole
+            following = await self._next()
+
+    async def _next(self) -> Prepared | None:
+        if not self._ahead:
+            return None
+        waiting = self._ahead.popleft()
+        self._look_ahead()
+        return await waiting
+
+    def _look_ahead(self) -> None:
+        while len(self._ahead) < min(AHEAD, len(self.client.streams)):
+            number = self.tickets.draw()
+            if number is None:
+                return
+            self._ahead.append(asyncio.create_task(prepared(self.script, self.tasks[number], self.client)))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """Conversations begin by the clock, whether or not earlier ones have ended.
+
+    One that is due while all streams are taken waits for the first that is free, and its latency counts from when it
+    was due: a slow server does not slow down those who come to it.
     """
-    queue = iter(conversations)
 
-    async def slot(number: int) -> None:
-        for conversation, seed in queue:
-            await script.lead(conversation, seed, number, live, keep)
+    script: Script
+    tasks: Mapping[int, Task]
+    """By number, in the order in which they begin."""
+    times_s: Sequence[float]
+    """When each number of the whole load begins."""
+    client: Client
+    keep: Callable[[Outcome], None]
 
-    await side_by_side(slot(number) for number in range(len(live.streams)))
+    async def prepare(self) -> None:
+        """See `Load`: the first of an open loop are encoded when it begins to run, ahead of their time."""
+
+    async def run(self) -> float | None:
+        """See `Load`."""
+        client = self.client
+        until_ns = deadline_ns(client, self.script.config.max_duration_s)
+        free: asyncio.Queue[int] = asyncio.Queue()
+        for slot in client.streams:
+            free.put_nowait(slot)
+
+        async def lead(waiting: asyncio.Task[Prepared], slot: int, due_ns: int) -> None:
+            task, first = await waiting
+            try:
+                await self.script.lead(task, slot, client, self.keep, first=first, due_ns=due_ns, until_ns=until_ns)
+            finally:
+                free.put_nowait(slot)
+
+        async def begin_by_the_clock(group: asyncio.TaskGroup) -> None:
+            numbers, ahead = deque(self.tasks), deque[tuple[int, asyncio.Task[Prepared]]]()
+            while numbers or ahead:
+                while numbers and len(ahead) < AHEAD_OPEN:
+                    number = numbers.popleft()
+                    ahead.append((number, group.create_task(prepared(self.script, self.tasks[number], client))))
+                number, waiting = ahead.popleft()
+                due_ns = client.started_ns + round(1e9 * self.times_s[number])
+                await sleep_until(client, due_ns)
+                group.create_task(lead(waiting, await free.get(), due_ns))
+
+        await in_a_group(begin_by_the_clock)
+        return self.times_s[-1] if len(self.times_s) else None
+
+
+async def prepared(script: Script, task: Task, client: Client, slot: int | None = None) -> Prepared:
+    """A conversation with its first turn encoded, off the event loop."""
+    if (task.seed, task.repeat, turn_id(task.conversation, 0)) in script.earlier:
+        return Prepared(task, None)
+    return Prepared(task, await client.run_in_parser(partial(script.prepare, task, 0, slot, client, ())))
+
+
+def deadline_ns(client: Client, max_duration_s: float | None) -> int | None:
+    """When no turn begins any more, by the client's clock."""
+    return None if max_duration_s is None else client.started_ns + round(1e9 * max_duration_s)
+
+
+async def sleep_until(client: Client, due_ns: int) -> None:
+    """Return at a time of the client's clock, or at once if it has passed."""
+    while (left_ns := due_ns - client.clock()) > 0:
+        await asyncio.sleep(left_ns / 1e9)

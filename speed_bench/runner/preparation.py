@@ -2,9 +2,11 @@
 
 import asyncio
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from operator import itemgetter
 from pathlib import Path
 
 from speed_bench.checkpoints import find_checkpoint, split_revision
@@ -18,6 +20,7 @@ from speed_bench.engines.server import free_port
 from speed_bench.errors import ConfigError, EngineError, TokenError
 from speed_bench.gguf_file import check_gguf
 from speed_bench.models import resolve_gguf, sha256_of
+from speed_bench.protocols import MIN_PROMPTS
 from speed_bench.provenance import (
     DataFacts,
     ModelFacts,
@@ -30,6 +33,7 @@ from speed_bench.provenance import (
 )
 from speed_bench.runner.conversation import Answers, check_first_turns_fit, turn_id
 from speed_bench.runner.journal import read_records, read_run_file
+from speed_bench.runner.schedule import arrival_times
 from speed_bench.tokens import PROBES, ChatTokenizer, prompt_sha256
 from speed_bench.types import Conversation
 
@@ -46,13 +50,33 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenizerSource:
+    """Where a tokenizer is read from, here or in another process."""
+
+    name: str
+    """A GGUF file, or a Hugging Face folder or repository."""
+    revision: str | None = None
+    is_gguf: bool = False
+
+    def load(self) -> ChatTokenizer:
+        """Read it. Raises TokenError or ModelError."""
+        if self.is_gguf:
+            return ChatTokenizer.from_gguf(Path(self.name))
+        return ChatTokenizer.from_huggingface(self.name, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """Everything that is looked up once before anything is measured."""
 
     model: Model
     draft: Model | None
     tokenizer: ChatTokenizer
+    tokenizer_source: TokenizerSource
     rows: tuple[Conversation, ...]
+    """Conversations of the run, in order; one that is run again is there again."""
+    times_s: tuple[float, ...] | None
+    """When each begins, in an open loop."""
     replayed: Answers | None
     provenance: Provenance
 
@@ -77,15 +101,69 @@ def prepare(config: RunConfig) -> Inputs:
         version = engine_version(speaks, engine)
         free_port(engine.port, engine.host)  # one that is taken is told now, not when the folder is made
     dataset = load(config.edition, config.config)
-    rows = select(dataset.rows, config.categories, config.limit_per_category)
+    rows, times_s = under_load(select(dataset.rows, config.categories, config.limit_per_category), config)
     model = _served(identity, config, speaks) if identity else find_model(speaks, str(config.model))
     draft = find_model(speaks, config.draft) if config.draft and not identity else None
-    tokenizer = _tokenizer(config, speaks, model, identity)
+    source = _tokenizer_source(config, speaks, model, identity)
+    tokenizer = _tokenizer(source, config)
     context_length = (identity and identity.context_length) or engine.context_length
     tokenizer.check_template_args(config.chat_template_args)
     check_first_turns_fit(rows, tokenizer, context_length, config.chat_template_args, attached=engine.attached)
     provenance = _provenance(version, dataset, rows, model, draft, tokenizer)
-    return Inputs(model, draft, tokenizer, rows, _replayed(config, rows, provenance, tokenizer), provenance)
+    replayed = _replayed(config, rows, provenance, tokenizer)
+    return Inputs(model, draft, tokenizer, source, rows, times_s, replayed, provenance)
+
+
+def under_load(
+    rows: tuple[Conversation, ...], config: RunConfig
+) -> tuple[tuple[Conversation, ...], tuple[float, ...] | None]:
+    """The conversations that a load leads, in their order, and when each begins in an open loop.
+
+    Of every category the same number, or as near as that can be, and one after the other, so that the load is of the
+    same mixture all the time.
+
+    Raises ConfigError where more are asked for than there are.
+    """
+    if config.prompts_per_stream is None and config.num_prompts is None and config.arrivals == "closed":
+        return rows, None
+    mixed = interleaved(rows)
+    wanted = config.num_prompts or len(mixed)
+    if config.prompts_per_stream is not None:
+        wanted = min(len(mixed), max(MIN_PROMPTS, config.prompts_per_stream * config.concurrency))
+    if wanted > len(mixed) and not config.repeat_prompts:
+        raise ConfigError(
+            f"--num-prompts {wanted} is more than the {len(mixed)} prompts of {config.edition}/{config.config}; "
+            "add --repeat-prompts to run some of them again"
+        )
+    if config.arrivals == "closed" and wanted < config.concurrency:
+        raise ConfigError(
+            f"--concurrency {config.concurrency} is more than the {wanted} prompts of the run, so streams would idle; "
+            "lower it, or add --num-prompts N --repeat-prompts"
+        )
+    led = tuple(mixed[number % len(mixed)] for number in range(wanted))
+    if config.arrivals == "closed":
+        return led, None
+    if len(config.seeds) > 1:
+        raise ConfigError(f"in an open loop every conversation begins once: give one seed, not {len(config.seeds)}")
+    times_s = tuple(map(float, arrival_times(config, wanted, seed=config.seeds[0])))
+    if not times_s:
+        raise ConfigError("no conversation begins within --max-duration; raise it, or --rate")
+    return led[: len(times_s)], times_s
+
+
+def interleaved(rows: Sequence[Conversation]) -> list[Conversation]:
+    """One of every category in turn, each in its own order.
+
+    >>> from speed_bench.data.editions import load
+    >>> [row.category for row in interleaved(load("open", "starter").rows)[:3]]
+    ['coding', 'humanities', 'math']
+    """
+    ranks: Counter[str] = Counter()
+    placed = []
+    for row in rows:
+        placed.append((ranks[row.category], row))
+        ranks[row.category] += 1
+    return [row for _, row in sorted(placed, key=itemgetter(0))]
 
 
 def engine_version(speaks: Dialect, engine: EngineSettings) -> str | None:
@@ -178,7 +256,7 @@ def _served(identity: Identity, config: RunConfig, speaks: Dialect) -> Model:
     return Model(name, ModelFacts(file=Path(name).name if name.startswith("/") else name, sha256=None, num_bytes=None))
 
 
-def _tokenizer(config: RunConfig, speaks: Dialect, model: Model, identity: Identity | None) -> ChatTokenizer:
+def _tokenizer_source(config: RunConfig, speaks: Dialect, model: Model, identity: Identity | None) -> TokenizerSource:
     """The model's own, unless another is named."""
     name = config.tokenizer or model.name
     if config.tokenizer is None and (speaks.READS_GGUF or name.lower().endswith(".gguf")):
@@ -187,12 +265,15 @@ def _tokenizer(config: RunConfig, speaks: Dialect, model: Model, identity: Ident
                 f"the server does not say where the tokenizer of '{name}' is; "
                 "give --tokenizer NAME, or --model FILE.gguf"
             )
-        return ChatTokenizer.from_gguf(resolve_gguf(name) if identity else Path(name))
-    repository, revision = split_revision(name)
+        return TokenizerSource(str(resolve_gguf(name) if identity else name), is_gguf=True)
+    return TokenizerSource(*split_revision(name))
+
+
+def _tokenizer(source: TokenizerSource, config: RunConfig) -> ChatTokenizer:
     try:
-        return ChatTokenizer.from_huggingface(repository, revision)
+        return source.load()
     except TokenError as error:
-        if config.tokenizer is not None:
+        if config.tokenizer is not None or source.is_gguf:
             raise
         raise TokenError(f"{error}; name the model's tokenizer with --tokenizer NAME or FOLDER") from error
 

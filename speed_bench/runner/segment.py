@@ -1,14 +1,11 @@
-"""One engine lifetime: started, checked, warmed up, asked, stopped."""
+"""One engine lifetime: started, checked, measured, stopped."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 
@@ -22,137 +19,79 @@ from speed_bench.engines.identity import Identity, identify
 from speed_bench.engines.server import AttachedServer, ManagedServer, Server, free_port
 from speed_bench.errors import ConfigError, EngineError, Refused, RequestFailed
 from speed_bench.provenance import boot_id
+from speed_bench.runner.client import Client, Target
 from speed_bench.runner.journal import Journal
-from speed_bench.runner.lateness import punctual
-from speed_bench.runner.streams import side_by_side
-from speed_bench.runner.turn import Asked, read_turn, sampling_of
-from speed_bench.tokens import ChatTokenizer, check_parity, prompt_sha256
-from speed_bench.types import Request, Segment, SpecCounts, TurnRecord
+from speed_bench.tokens import ChatTokenizer, check_parity
+from speed_bench.types import ClientUse, Lateness, Segment, SpecCounts
 
-WARMUP_TEXT = "Count from one to ten, then say which of these numbers are prime."
-WARMUP_TOKENS = 8
-HEALTH_TIMEOUT_S = 5.0
-DEATH_GRACE_S = 5.0
 PID_FILE = "engine.pid"
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class LiveEngine:
-    """An engine that answers, and the streams to it. Made by `live_engine`."""
+class Span:
+    """What a load tells of itself when it is over, for the record of its segment."""
 
-    dialect: Dialect
-    server: Server
-    served: str
-    """The name of the model in every request."""
-    drafting: Drafting
-    streams: Sequence[Connection]
-    control: Connection
-    """For counters and the like: never a measured request."""
-    context_length: int | None
-    """Tokens of prompt and answer that a stream can hold; None where nobody says."""
-    tokenizer: ChatTokenizer
-    segment: Segment
     started_ns: int
-    parser: ThreadPoolExecutor
-    """One thread: answers are parsed, and journalled, in the order in which they ended."""
-    reads_counters: bool
-    """Whether the engine's counters are read around every turn: only while no two requests run at
-    once, so at concurrency 1 and until a request fails, which may go on in the engine."""
-    _last_counters: SpecCounts | None = None
+    lateness: Lateness | None = None
+    client: ClientUse | None = None
+    load_ended_at_s: float | None = None
+    clock_error_s: float | None = None
 
-    async def ask(self, request: Request, category: str) -> TurnRecord:
-        """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
 
-        def encode() -> tuple[str, bytes, str]:
-            path, body = self.dialect.payload(request, self.served)
-            return path, orjson.dumps(body), prompt_sha256(request.prompt_ids)
+@dataclass(slots=True)
+class Engine:
+    """An engine that answers. Made by `running`."""
 
-        path, message, prompt_hash = await self.run_in_parser(encode)
-        asked = Asked(category, prompt_hash, self.segment.index, self.started_ns, self.drafting)
-        before = (self._last_counters or await self.counters()) if self.reads_counters else None
-        stream = self.streams[request.slot]
-        try:
-            exchange = await stream.request("POST", path, message)
-        except RequestFailed:
-            self.reads_counters = False
-            await self._require_health()
-            raise
-        self.server.check_alive()  # else it was another server that answered
-        if self.dialect.CLOSES_AFTER_STREAM:
-            stream.close()
-        after = self._last_counters = await self.counters() if self.reads_counters else None
-        spent = after.since(before) if before and after else None
+    target: Target
+    server: Server
+    hint: str
+    """What to add to the failure of a request that every engine can answer."""
+    clock: Clock
+    _journal: Journal
+    _segment: Segment
 
-        def read() -> TurnRecord:
-            return read_turn(
-                self.dialect,
-                request,
-                asked,
-                exchange,
-                name_unnamed=self.tokenizer.name_unnamed,
-                count_thinking=self.tokenizer.num_thinking_tokens,
-                engine_counts=spent,
-            )
+    def client(self, tokenizer: ChatTokenizer, slots: Iterable[int], *, reads_counters: bool = False) -> Client:
+        """A client in this process."""
+        return Client(
+            self.target, tokenizer, slots, server=self.server, reads_counters=reads_counters, clock=self.clock
+        )
 
-        try:
-            return await self.run_in_parser(read)
-        except RequestFailed:
-            self.reads_counters = False
-            raise
+    @asynccontextmanager
+    async def measured(self, counters: Callable[[], Awaitable[SpecCounts | None]]) -> AsyncIterator[Span]:
+        """Around a load, after its warm-up: the segment is recorded at its start, and at its end if that is in order.
 
-    async def run_in_parser(self, work: Callable[[], T]) -> T:
-        """Do something off the event loop, after what was handed over before."""
-        return await asyncio.get_running_loop().run_in_executor(self.parser, work)
-
-    async def counters(self) -> SpecCounts | None:
-        """The engine's own counts since its start; None if they cannot be read."""
-        try:
-            answer = await self.control.request("GET", self.dialect.METRICS)
-        except RequestFailed:
-            await self._require_health()
-            return None
-        try:
-            return self.dialect.counters(answer.body.decode("utf-8", "replace"))
-        except (ValueError, OverflowError):
-            return None
-
-    async def _require_health(self) -> None:
-        """A failed request may be its own fault, or the first sign of an engine that is gone.
-
-        Raises EngineError unless the engine still answers: without it every turn that is left would
-        fail for nothing, and failures are results.
+        `counters` reads the engine's own.
         """
-        probe = Connection(self.control.url, self.control.clock, api_key=api_key())
-        try:
-            await asyncio.wait_for(probe.request("GET", self.dialect.HEALTH), HEALTH_TIMEOUT_S)
-        except (RequestFailed, TimeoutError) as failed:
-            if isinstance(self.server, AttachedServer):
-                if isinstance(failed, Refused) and failed.status < 500:
-                    return  # it answers; a gateway may not pass this page on
-                raise EngineError(f"the server at {self.control.url} does not answer any more") from None
-            deadline = time.monotonic() + DEATH_GRACE_S
-            while time.monotonic() < deadline:
-                self.server.check_alive()
-                await asyncio.sleep(0.05)
-            raise EngineError(f"engine '{self.server.name}' runs but does not answer any more") from None
-        finally:
-            probe.close()
+        before = await counters()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        span = Span(self.clock())
+        begun = replace(self._segment, counters_before=before, started_at=now)
+        self._journal.add_segment(begun)
+        yield span
+        self.server.check_alive()
+        ended = replace(
+            begun,
+            wall_s=(self.clock() - span.started_ns) / 1e9,
+            whole=True,
+            lateness=span.lateness,
+            client=span.client,
+            load_ended_at_s=span.load_ended_at_s,
+            clock_error_s=span.clock_error_s,
+        )
+        self._journal.add_segment(ended)
+        with suppress(EngineError):  # every turn is there; only what they are compared with is not
+            self._journal.add_segment(replace(ended, counters_after=await counters()))
 
 
 @asynccontextmanager
-async def live_engine(
+async def running(
     config: RunConfig, journal: Journal, tokenizer: ChatTokenizer, *, model: str, draft: str | None, clock: Clock
-) -> AsyncIterator[LiveEngine]:
+) -> AsyncIterator[Engine]:
     """The engine of a run as its next segment: started, or attached to; on every way out, let go of."""
     speaks = dialect_of(config.engine)
     index = len(journal.records.segments)
     url, server = _engine(config, speaks, journal, index, model=model, draft=draft)
-    timeout_s, key = config.stall_timeout_s, api_key()
-    control = Connection(url, clock, stall_timeout_s=timeout_s, api_key=key)
-    streams = [Connection(url, clock, stall_timeout_s=timeout_s, api_key=key) for _ in range(config.concurrency)]
-    parser = ThreadPoolExecutor(max_workers=1)
+    control = Connection(url, clock, stall_timeout_s=config.stall_timeout_s, api_key=api_key())
     try:
         if isinstance(server, ManagedServer):
             server.start()
@@ -163,37 +102,20 @@ async def live_engine(
         served = Path(identity.served).name  # where nobody gave it a name it may be a path
         effective = {**identity.settings, "served_model": served, "tokenizer_compared": compared}
         _require_as_asked(config, identity, journal)
-        live = LiveEngine(
-            dialect=speaks,
-            server=server,
+        target = Target(
+            engine=config.engine,
+            url=url,
             served=identity.served,
             drafting=_drafting(config, identity),
-            streams=streams,
-            control=control,
             context_length=_context_length(config.engine, identity),
-            tokenizer=tokenizer,
-            segment=Segment(index, "", boot_id(), None, engine=effective),
-            started_ns=clock(),
-            parser=parser,
-            reads_counters=config.concurrency == 1,
+            segment=index,
+            stall_timeout_s=config.stall_timeout_s,
         )
-        await _warm_up(live, config, identity)
-        counters = await live.counters()
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with punctual() as watch:
-            live.segment, live.started_ns = replace(live.segment, counters_before=counters, started_at=now), clock()
-            journal.add_segment(live.segment)
-            yield live
-        server.check_alive()
-        ended = replace(live.segment, wall_s=(clock() - live.started_ns) / 1e9, lateness=watch.lateness(), whole=True)
-        journal.add_segment(ended)
-        with suppress(EngineError):  # every turn is there; only what they are compared with is not
-            journal.add_segment(replace(ended, counters_after=await live.counters()))
+        segment = Segment(index, "", boot_id(), None, engine=effective)
+        yield Engine(target, server, _other_engine(speaks, identity), clock, journal, segment)
     finally:
-        for connection in (*streams, control):
-            connection.close()
+        control.close()
         await asyncio.shield(asyncio.to_thread(server.stop))
-        parser.shutdown()
 
 
 def _engine(
@@ -293,20 +215,3 @@ async def _compare_tokenizers(
             return False
         raise EngineError(f"the engine gives no ids of a text: {failed}{_other_engine(speaks, identity)}") from failed
     return True
-
-
-async def _warm_up(live: LiveEngine, config: RunConfig, identity: Identity) -> None:
-    """Open every stream and let the engine do what it does only once. Never recorded."""
-    ids = live.tokenizer.chat_ids([{"role": "user", "content": WARMUP_TEXT}], config.chat_template_args)
-    sampling = sampling_of(config, live.tokenizer, config.seeds[0], WARMUP_TOKENS)
-
-    async def warm(slot: int) -> None:
-        await live.streams[slot].connect()
-        for _ in range(config.warmup_per_slot):
-            await live.ask(Request("warm-up/0", ids, sampling, slot), "warm-up")
-
-    try:
-        await side_by_side(warm(slot) for slot in range(config.concurrency))
-    except RequestFailed as failed:
-        hint = _other_engine(live.dialect, identity)
-        raise EngineError(f"engine '{config.engine.name}' failed its warm-up: {failed}{hint}") from failed

@@ -108,7 +108,7 @@ def read_turn(
         last_step=last_step,
         counts=counts,
         engine_counts=engine_counts,
-        scheduled_at_s=None if asked.scheduled_ns is None else seconds(asked.scheduled_ns),
+        scheduled_at_s=None if asked.scheduled_ns is None else seconds(min(asked.scheduled_ns, exchange.sent_at_ns)),
         repeat=asked.repeat,
         num_thinking_tokens=count_thinking(request.prompt_ids, output_ids) if count_thinking else None,
     )

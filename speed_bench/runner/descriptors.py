@@ -1,0 +1,28 @@
+"""Open files: every stream is one, and systems allow few unless they are asked for more."""
+
+import sys
+
+from speed_bench.errors import ConfigError
+
+SPARE = 64
+"""Besides the streams: journals, the engine's log and pipes, what Python has open."""
+
+
+def require(num_streams: int) -> None:
+    """See to it that this process and its children may have so many streams open.
+
+    Raises ConfigError where the system does not allow it.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    wanted = num_streams + SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise ConfigError(
+                f"{num_streams} streams need {wanted} open files, and this system allows {hard} (ulimit -Hn); "
+                "lower --concurrency, or raise the limit"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

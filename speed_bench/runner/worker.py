@@ -1,0 +1,182 @@
+"""A worker: a process of our own client that serves a share of a run's streams.
+
+    python -m speed_bench.runner.worker
+
+It is told what to do on standard input and tells what comes of it on standard output, a pickle after its length each;
+both ends are ours. It keeps every turn in a journal shard of its own as it ends. It stops when its input closes, or
+with its parent.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from speed_bench.errors import SpeedBenchError
+from speed_bench.runner import event_loop
+from speed_bench.runner.client import Client, Target
+from speed_bench.runner.journal import Shard
+from speed_bench.runner.outcomes import Ended, ended
+from speed_bench.runner.preparation import TokenizerSource
+from speed_bench.runner.share import Plan, Session, Share, Told
+from speed_bench.types import Outcome
+
+LENGTH_BYTES = 8
+TELL_EVERY_S = 0.2
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker is told before it begins."""
+
+    plan: Plan
+    share: Share
+    target: Target
+    tokenizer: TokenizerSource
+    folder: Path
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin the load: a time of the clock, which all processes of a machine share."""
+
+    started_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class IsPrepared:
+    """Warm, and everything encoded that is sent first."""
+
+
+@dataclass(frozen=True, slots=True)
+class HasKept:
+    """Turns that are in the journal since it last told."""
+
+    turns: tuple[Ended, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HasFailed:
+    """Why it cannot go on."""
+
+    error: SpeedBenchError | None
+    """For the user; None: a fault of ours, and `trace` says where."""
+    trace: str = ""
+
+
+def packed(message: Any) -> bytes:
+    """A message as it is sent: its length, then its pickle."""
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return len(body).to_bytes(LENGTH_BYTES, "little") + body
+
+
+async def read_message(reader: asyncio.StreamReader) -> Any:
+    """The next message. Raises asyncio.IncompleteReadError at the end."""
+    length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "little")
+    return pickle.loads(await reader.readexactly(length))  # noqa: S301  (from a process of our own)
+
+
+class Teller:
+    """Sends messages, and turns that were kept in one now and then."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._kept: list[Ended] = []
+        self._told_s = time.monotonic()
+
+    def tell(self, message: Any) -> None:
+        """Send it, after what was kept before it."""
+        self._flush()
+        self._write(message)
+
+    def kept(self, outcome: Outcome) -> None:
+        """A turn is in the journal."""
+        self._kept.append(ended(outcome))
+        if time.monotonic() - self._told_s >= TELL_EVERY_S:
+            self._flush()
+
+    def _flush(self) -> None:
+        kept, self._kept, self._told_s = self._kept, [], time.monotonic()
+        if kept:
+            self._write(HasKept(tuple(kept)))
+
+    def _write(self, message: Any) -> None:
+        self._out.write(packed(message))
+        self._out.flush()
+
+
+async def serve(teller: Teller) -> None:
+    """Do the job that comes, from its warm-up to its end."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    job: Job = await read_message(reader)
+    tokenizer = job.tokenizer.load()
+    client = Client(job.target, tokenizer, job.share.slots(job.plan.config))
+    try:
+        with Shard(job.folder, job.share.worker) as shard:
+
+            def keep(outcome: Outcome) -> None:
+                shard.add(outcome)
+                teller.kept(outcome)
+
+            session = Session(job.plan, job.share, client, tokenizer, keep)
+            await session.prepare(job.hint)
+            teller.tell(IsPrepared())
+            start: Start = await read_message(reader)
+            load = asyncio.create_task(session.run(start.started_ns))
+            closed = asyncio.create_task(reader.read())
+            await asyncio.wait({load, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not load.done():
+                load.cancel()
+            teller.tell(await load)
+            closed.cancel()
+    finally:
+        client.close()
+
+
+def main() -> int:
+    """Serve until the job is done, or nobody wants it any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who tells us
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints does not get in between
+    teller = Teller(out)
+    try:
+        event_loop.run(serve(teller))
+    except (asyncio.CancelledError, asyncio.IncompleteReadError, BrokenPipeError):
+        return 1
+    except SpeedBenchError as error:
+        teller.tell(HasFailed(_sendable(error)))
+        return 1
+    except Exception:  # a fault of ours goes to who can show it
+        teller.tell(HasFailed(None, traceback.format_exc()))
+        return 1
+    return 0
+
+
+def _sendable(error: SpeedBenchError) -> SpeedBenchError:
+    """The error, or its sentence where it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return SpeedBenchError(str(error))
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+__all__ = ["HasFailed", "HasKept", "IsPrepared", "Job", "Start", "Told", "packed", "read_message"]
