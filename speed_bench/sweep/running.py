@@ -1,0 +1,64 @@
+"""A whole sweep: its cells at some place, what becomes of each kept in its folder."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from speed_bench.errors import SpeedBenchError
+from speed_bench.run_scores import require_as_asked, score_folder
+from speed_bench.sweep.cells import Cell, Place, SweepObserver
+from speed_bench.sweep.folder import is_finished, opened, write_error
+from speed_bench.sweep.spec import SweepSpec
+from speed_bench.types import Outcome
+
+GO_ON = "go on with: speed-bench sweep {}"
+
+
+def run_sweep(spec: SweepSpec, cells: Sequence[Cell], folder: Path, place: Place, observer: SweepObserver) -> None:
+    """Run the cells that are not finished yet. What was measured is never overwritten.
+
+    Raises RunFolderError where the folder is in use or of another sweep, and KeyboardInterrupt when stopped, with a
+    note of what is kept.
+    """
+    with opened(folder, spec, cells):
+        try:
+            place.run([cell for cell in cells if not _is_finished(cell, folder)], folder, _Keeper(folder, observer))
+        except (KeyboardInterrupt, SpeedBenchError) as stopped:
+            num_finished = sum(_is_finished(cell, folder) for cell in cells)
+            stopped.__notes__ = [
+                f"{num_finished} of {len(cells)} cells are finished, and every finished turn of the others is kept; "
+                + GO_ON.format(shlex.quote(str(folder)))
+            ]
+            raise
+
+
+def _is_finished(cell: Cell, folder: Path) -> bool:
+    try:
+        return is_finished(cell.folder(folder))
+    except SpeedBenchError:
+        return False  # what is wrong with it is said when it is run
+
+
+class _Keeper:
+    """Scores each cell that has ended, keeps why it failed, and passes on what it is told."""
+
+    def __init__(self, folder: Path, observer: SweepObserver) -> None:
+        self._folder, self._observer = folder, observer
+
+    def begin(self, cell: Cell, num_turns: int, earlier: Sequence[Outcome]) -> None:
+        """See `SweepObserver`."""
+        self._observer.begin(cell, num_turns, earlier)
+
+    def turns(self, cell: Cell, num_done: int, num_failed: int) -> None:
+        """See `SweepObserver`."""
+        self._observer.turns(cell, num_done, num_failed)
+
+    def end(self, cell: Cell, error: Exception | None) -> None:
+        """See `SweepObserver`."""
+        if error is None:
+            try:
+                require_as_asked(score_folder(cell.folder(self._folder)), cell.config.algorithm)
+            except SpeedBenchError as wrong:
+                error = wrong
+        write_error(self._folder, cell, error)
+        self._observer.end(cell, error)
