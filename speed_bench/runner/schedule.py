@@ -75,7 +75,7 @@ def _on_the_clock(unit: FloatArray, load: LoadConfig) -> FloatArray:
     if load.rate is None:
         raise ValueError(f"{load.arrivals} arrivals without a rate: check_load refuses them")
     ramp_s = load.ramp_up_s
-    climbing = np.sqrt(ramp_s * unit / load.rate)
+    climbing = np.sqrt(2 * ramp_s * unit / load.rate)
     return np.where(unit < load.rate * ramp_s / 2, climbing, unit / load.rate + ramp_s / 2)
 
 

@@ -1,6 +1,7 @@
 """When conversations begin in an open loop: by a rate, or at the times of a trace that somebody wrote."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_what_comes_after_the_last_time_that_is_needed_is_not_read(tmp_path: Pat
 )
 def test_a_trace_is_read_in_each_of_its_forms(tmp_path: Path, content: str, times_s: list[float]) -> None:
     assert read_trace(write(tmp_path, content)).tolist() == pytest.approx(times_s, abs=2e-6)
+
+
+def test_dates_without_a_zone_know_no_summer_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "TIMESTAMP\n2024-03-31 01:30:00\n2024-03-31 03:30:00\n")  # Berlin leaves out two to three
+    with monkeypatch.context() as berlin:
+        berlin.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        assert read_trace(path).tolist() == [0.0, 7200.0]
+    time.tzset()
 
 
 FORMS = "a trace is a number of seconds a line"
