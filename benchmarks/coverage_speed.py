@@ -6,7 +6,7 @@
 A queue of conversations, one turn each, is served by C streams, with and without speculation, on an
 engine whose step takes longer the more streams are busy. Categories differ in acceptance length and in answer
 length, conversations within them too. Every replication draws new conversations and is scored by
-`timing.serving_scores` and `comparison.compare`, as a run is. The truth is the mean of the value
+`serving_scores.serving_scores` and `comparison.compare`, as a run is. The truth is the mean of the value
 over many more replications that get no interval.
 
 The intervals are about the text: which conversations were drawn. That a machine is slower on one day
@@ -23,7 +23,7 @@ import numpy as np
 
 from speed_bench.comparison import compare
 from speed_bench.scores import Bootstrap, Cell, Distribution
-from speed_bench.timing import serving_scores
+from speed_bench.serving_scores import serving_scores
 from speed_bench.types import RunRecords, Segment, TurnRecord
 
 NUM_CATEGORIES = 11

@@ -1,10 +1,12 @@
-"""Output TPS of a closed loop, had it served other conversations: what its interval comes from.
+"""Output TPS of a load, had it served other conversations: what its interval comes from.
 
-A run has one span, so there is nothing to draw it from. But a closed loop can be replayed: its streams
+A run has one span, so there is nothing to draw it from. But its load can be replayed: its streams
 take one conversation after the other, each as long as it was busy, and the span is over when the last
 stream is. Every resample puts another conversation of the same category in the place of each, and is
 replayed. So the interval also holds what the end of a run depends on: which answers happen to be last
 and long, while other streams idle. `benchmarks/coverage_speed.py` says how often it holds the truth.
+In an open loop no conversation begins before it is due, so there the schedule rules the span as long as
+there are streams enough.
 
 What it cannot know: that a conversation would have taken another time beside other ones.
 """
@@ -23,22 +25,25 @@ _BLOCK = 500
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What a closed loop served. Rows are conversations, columns the times that each was run (seeds)."""
+    """What a load served. Rows are conversations, columns the times that each was run (seeds, repeats)."""
 
     tokens: FloatArray
+    """Or whatever else is counted per second, such as requests that kept an SLO."""
     busy_s: FloatArray
-    """Time from its requests to their last tokens; 0 where it was not run."""
+    """How long it held a stream; 0 where it was not run."""
     order: npt.NDArray[np.intp]
     """(tasks, 2): row and column of what was taken from the queue, in that order."""
     num_streams: int
+    due_s: FloatArray | None = None
+    """(tasks,): when each was due, in an open loop, from 0 on; None: when a stream was free."""
 
 
 def resample_output_tps(
     loops: Sequence[tuple[Loop, float]], strata: Sequence[str], *, resamples: int, seed: int
 ) -> Resampled:
-    """Output TPS of each loop, (resamples, loops), the same conversations drawn in all of them.
+    """What each loop served per second, (resamples, loops), the same conversations drawn in all of them.
 
-    Takes loops of the same rows with the output TPS that each really had, and the category of each row.
+    Takes loops of the same rows with the rate that each really had, above 0, and the category of each row.
     Within a category of n conversations, n are drawn, and differ from its mean by √(n / (n − 1)) as
     much, which keeps the variance right for small n.
     """
@@ -56,33 +61,42 @@ def resample_output_tps(
     for column, (loop, value) in enumerate(loops):
         as_it_was = np.arange(len(strata))[None]
         draws[:, column] *= value / _output_tps(loop, as_it_was, ())[0]
-        tokens, busy_s = loop.tokens.sum(axis=1, keepdims=True), loop.busy_s.sum(axis=1, keepdims=True)
-        smooth = value * busy_s.sum() / tokens.sum()
-        left_out[:, column] = left_out_ratios(tokens, busy_s, strata)[:, 0] * smooth
+        tokens, weights = loop.tokens.sum(axis=1, keepdims=True), _weights(loop)
+        smooth = value * weights.sum() / tokens.sum()
+        left_out[:, column] = left_out_ratios(tokens, weights, strata)[:, 0] * smooth
     return Resampled(draws, left_out, strata)
 
 
-def replayed_span_s(durations_s: FloatArray, num_streams: int) -> FloatArray:
+def replayed_span_s(durations_s: FloatArray, num_streams: int, due_s: FloatArray | None = None) -> FloatArray:
     """How long so many streams take for a queue of tasks, each taken by the first stream that is free.
 
-    Takes (replays, tasks), returns (replays,), in seconds.
+    Takes (replays, tasks) and, in an open loop, when each task is due (tasks,). Returns (replays,), in seconds.
 
     >>> replayed_span_s(np.array([[3.0, 1.0, 1.0, 4.0]]), 2).tolist()
     [6.0]
+    >>> replayed_span_s(np.array([[3.0, 1.0, 1.0, 4.0]]), 2, np.array([0.0, 0.0, 0.0, 9.0])).tolist()
+    [13.0]
     """
     free_s = np.zeros((len(durations_s), num_streams))
     every = np.arange(len(durations_s))
     for task in range(durations_s.shape[1]):
         first = free_s.argmin(axis=1)
-        free_s[every, first] += durations_s[:, task]
+        begins_s = free_s[every, first]
+        free_s[every, first] = (begins_s if due_s is None else np.maximum(begins_s, due_s[task])) + durations_s[:, task]
     return np.asarray(free_s.max(axis=1), dtype=np.float64)
+
+
+def _weights(loop: Loop) -> FloatArray:
+    """What a conversation takes of the span, (conversations, 1): time of its stream, or one place in the schedule."""
+    taken = loop.busy_s if loop.due_s is None else loop.busy_s > 0
+    return np.asarray(taken.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _output_tps(loop: Loop, drawn: npt.NDArray[np.intp], groups: Sequence[npt.NDArray[np.intp]]) -> FloatArray:
     """Of each row of `drawn`, which says for every conversation which one takes its place."""
     rows, columns = loop.order.T
     tokens, busy_s = (_placed(values, drawn, groups)[:, rows, columns] for values in (loop.tokens, loop.busy_s))
-    span_s = replayed_span_s(busy_s, loop.num_streams)
+    span_s = replayed_span_s(busy_s, loop.num_streams, loop.due_s)
     tps: FloatArray = np.divide(tokens.sum(axis=1), span_s, out=np.full_like(span_s, np.nan), where=span_s > 0)
     return tps
 

@@ -92,6 +92,10 @@ class GroupScores(_Model):
     1. It has no gaps between turns in it, so the categories are a little faster than the whole."""
     user_tps: Cell
     """Mean over turns."""
+    isl: Cell
+    """Input tokens of a finished turn, as the engine was sent them: mean over turns."""
+    osl: Cell
+    """Output tokens of a finished turn: mean over turns."""
     histogram: dict[int, int] | None
     """Decode steps per emitted length, without those that cannot be told apart."""
     num_conversations: int
@@ -153,22 +157,124 @@ class Acceptance(_Model):
     """null where no turn has thinking, or how the model marks it is not known."""
 
 
+class SloLimit(_Model):
+    """One demand of a service level objective: so many in a hundred turns take at most so long."""
+
+    term: str
+    """`ttft_s`, `tpot_s` or `e2e_s`."""
+    percentile: float
+    limit_s: float
+
+
+class Load(_Model):
+    """What load a run was made under."""
+
+    arrivals: str = "closed"
+    """`closed`: as many at once as there are streams. Otherwise by the clock: constant, poisson, gamma or trace."""
+    concurrency: int
+    """Streams."""
+    rate: float | None = None
+    """Conversations per second of an open loop."""
+    burstiness: float = 1.0
+    trace: str | None = None
+    ramp_up_s: float = 0.0
+    warmup_s: float = 0.0
+    think_time_s: float = 0.0
+    max_duration_s: float | None = None
+    num_gpus: int | None = None
+    """GPUs that Output TPS is divided by."""
+    slo: tuple[SloLimit, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether conversations begin by the clock."""
+        return self.arrivals != "closed"
+
+
+class SloScores(SloLimit):
+    """A demand, and what came of it."""
+
+    value_s: Cell
+    """The time at that percentile, failed turns counted as longer than any."""
+    share: Cell
+    """Of the turns that have such a time, and the failed ones, those within the limit."""
+    met: bool | None
+    """Whether the time at that percentile is within the limit; null where no turn has such a time."""
+
+
+class Goodput(_Model):
+    """What was served within the limits of an SLO, failed turns counted as outside them."""
+
+    goodput_rps: Cell
+    """Turns per second that kept all limits."""
+    goodput_share: Cell
+    """Of the finished and failed turns, those that kept all limits."""
+    terms: list[SloScores]
+
+
+class Steady(_Model):
+    """Turns that began while the load was steady: in the span of `steady_output_tps`."""
+
+    span_s: float
+    """How long it was, of several segments in total."""
+    num_turns: int
+    user_tps: Distribution
+    ttft_s: Distribution
+    itl_s: Distribution
+    tpot_s: Distribution
+    e2e_s: Distribution
+    goodput: Goodput | None = None
+
+
+class ClientScores(_Model):
+    """Our own client: what it cost, and whether it was too slow for what it measured."""
+
+    num_workers: int | None = None
+    cpu_us_per_read: float | None = None
+    """CPU time of all its processes / reads that brought bytes of an answer."""
+    lateness: Lateness | None = None
+    """Of its event loops, the worst of the whole segments: what a chunk may have waited for its stamp."""
+    limited: bool | None = None
+    """Whether that could have moved a percentile by more than 1 %; null where it is not known."""
+    reasons: list[str] = []
+    """Which ones, and by how much."""
+
+
 class Serving(_Model):
     """Speed, from the turns of whole segments only: an engine that was killed is not timed."""
 
     output_tps: Cell
-    """Its interval comes from replaying the closed loop with other conversations."""
+    """Its interval comes from replaying the load with other conversations."""
+    output_tps_per_gpu: Cell
     steady_output_tps: Cell
-    """While all streams are busy; null where that is shorter than 10 s or two turns a stream."""
+    """While the load was steady; null where that is shorter than 10 s, or than two turns a stream."""
+    steady_output_tps_per_gpu: Cell
     user_tps: Distribution
     ttft_s: Distribution
     itl_s: Distribution
     tpot_s: Distribution
     e2e_s: Distribution
     step_gap_s: Distribution
-    client_lateness: Lateness | None = None
-    """Of our own event loop, the worst of the whole segments: times of single chunks are no better than that. null
-    where none of them says."""
+    client_wait_s: Distribution
+    """From when a turn was due until it was sent, in an open loop."""
+    isl: Distribution
+    """Input tokens of a turn, as the engine was sent them."""
+    osl: Distribution
+    """Output tokens of a turn, what prefill emitted and EOS included."""
+    steady: Steady | None = None
+    """null exactly where `steady_output_tps` is."""
+    goodput: Goodput | None = None
+    """null where no SLO was given, or no segment is whole."""
+    client: ClientScores | None = None
+    """null where no whole segment says anything of it."""
+    clock_error_s: float | None = None
+    """By how much clocks of several client machines may be off against each other; null: all times are of one."""
+    energy_j_per_token: Cell
+    """Of the GPUs."""
+    cpu_energy_j_per_token: Cell
+    """Of the processor packages."""
+    peak_gpu_memory_bytes: int | None = None
+    """The most in use at once, over all GPUs; null where the machine does not say."""
     num_turns: int
     """Finished turns in whole segments."""
     num_output_tokens: int
@@ -236,6 +342,8 @@ class Scores(_Model):
     """All numbers of a run. Never recomputed downstream."""
 
     schema_version: int = SCHEMA_VERSION
+    load: Load | None = None
+    """null where the records are not those of a run."""
     acceptance: Acceptance
     serving: Serving
     baseline: Comparison | None

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from speed_bench import acceptance
 from speed_bench.acceptance_scores import acceptance_cells
 from speed_bench.comparison import compare
+from speed_bench.config import RunConfig
+from speed_bench.engine_config import GpuEngineSettings
 from speed_bench.errors import UndefinedMetric
+from speed_bench.load_config import LoadConfig
 from speed_bench.parts import PartTallies, split_turn
 from speed_bench.reconciliation import reconcile
 from speed_bench.scores import (
@@ -20,17 +23,21 @@ from speed_bench.scores import (
     Bootstrap,
     Cell,
     GroupScores,
+    Load,
     Parts,
     PartScores,
     Reconciliation,
     Scores,
     ServerScores,
+    SloLimit,
 )
+from speed_bench.serving import user_tps
+from speed_bench.serving_scores import serving_scores
 from speed_bench.tally import Tally, pool, tally_record
-from speed_bench.timing import busy_tps, mean_user_tps, overlap, serving_scores, whole_segments
+from speed_bench.timing import busy_tps, mean_over_turns, overlap, whole_segments
 from speed_bench.types import Failure, RunRecords, TurnRecord
 
-__all__ = ["Scores", "score"]
+__all__ = ["Scores", "load_of", "score"]
 
 _PARTICULAR = re.compile(r"[0-9a-f]{32}/\d+|(?<!HTTP )(?<!\d)\d+")
 _KIND_LENGTH = 160
@@ -40,11 +47,12 @@ def score(
     run: RunRecords,
     baseline: RunRecords | None = None,
     *,
+    load: Load | None = None,
     confidence_level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Scores:
-    """All numbers of a run, and of its comparison with `baseline` where one is given.
+    """All numbers of a run made under `load` (`load_of`), and of its comparison with `baseline` where one is given.
 
     The order of the turns does not matter, and the same records give the same scores. Raises
     UndefinedMetric for a run without a decode step, RunFolderError for a turn whose steps and
@@ -60,7 +68,7 @@ def score(
         )
     bootstrap = Bootstrap(confidence_level=confidence_level, resamples=resamples, seed=seed)
     timed = [turn for segment in whole_segments(run) for turn in segment]
-    grouping = _Grouping(bootstrap, {(turn.id, turn.seed) for turn in timed}, apart=not overlap(timed))
+    grouping = _Grouping(bootstrap, {turn.key for turn in timed}, apart=not overlap(timed))
 
     failed = Counter(failure.category for failure in run.failures)
     categories: dict[str, list[_Conversation]] = {
@@ -68,13 +76,14 @@ def score(
     }
     for conversation in conversations:
         categories[conversation.category].append(conversation)
-    serving, reconciliation = serving_scores(run, bootstrap), reconcile(run)
+    serving, reconciliation = serving_scores(run, bootstrap, load), reconcile(run)
     overall = grouping.scores(conversations, len(run.failures)).model_copy(update={"output_tps": serving.output_tps})
     lost = [name for name, members in categories.items() if not members]
     undefined = Cell.undefined(f"no turn of {', '.join(lost)} finished") if lost else None
     if undefined:
         overall = overall.model_copy(update={"acceptance_length": undefined})
     return Scores(
+        load=load,
         acceptance=Acceptance(
             overall=overall,
             categories={name: grouping.scores(members, failed[name]) for name, members in categories.items()},
@@ -93,6 +102,20 @@ def score(
         failures=dict(Counter(map(_kind, run.failures)).most_common()),
         num_planned=run.num_planned,
     )
+
+
+def load_of(config: RunConfig) -> Load:
+    """The load of a run, as its scores record it.
+
+    Without `num_gpus`, an engine that the run started has as many GPUs as its parallel sizes say; what an attached
+    server has is not known, nor is it for the engines without such settings.
+    """
+    engine, num_gpus = config.engine, config.num_gpus
+    if num_gpus is None and isinstance(engine, GpuEngineSettings) and not engine.attached:
+        num_gpus = engine.tensor_parallel * engine.data_parallel
+    settings = {name: getattr(config, name) for name in Load.model_fields.keys() & LoadConfig.model_fields.keys()}
+    slo = tuple(SloLimit(**term._asdict()) for term in config.slo_terms)
+    return Load(**{**settings, "num_gpus": num_gpus, "slo": slo})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +157,14 @@ def _kind(failure: Failure) -> str:
 
 def _in_order(run: RunRecords) -> RunRecords:
     """The same run, its turns in the order of time, so that no sum depends on the order of the journal."""
-    turns = sorted(run.turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.id, turn.seed))
+    turns = sorted(run.turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.id, turn.seed, turn.repeat))
     return replace(run, turns=tuple(turns))
 
 
 def _conversations(turns: Iterable[TurnRecord]) -> list[_Conversation]:
     """Grouped by category, sorted by name."""
     grouped: dict[tuple[str, str], list[TurnRecord]] = {}
-    for turn in sorted(turns, key=lambda turn: (turn.category, turn.id, turn.seed)):
+    for turn in sorted(turns, key=lambda turn: (turn.category, turn.id, turn.seed, turn.repeat)):
         grouped.setdefault((turn.category, turn.question_id), []).append(turn)
     conversations = []
     for (category, _), members in grouped.items():
@@ -193,15 +216,15 @@ class _Grouping:
     """What the scores of every group of one run have in common."""
 
     bootstrap: Bootstrap
-    timed: set[tuple[str, int]]
-    """(id, seed) of the turns that may be timed."""
+    timed: set[tuple[int, int, str]]
+    """Keys of the turns that may be timed."""
     apart: bool
     """Whether no two of them overlap in time."""
 
     def scores(self, conversations: Sequence[_Conversation], num_failures: int) -> GroupScores:
         total = pool(conversation.tally for conversation in conversations)
         turns = [turn for conversation in conversations for turn in conversation.turns]
-        timed = [[turn for turn in c.turns if (turn.id, turn.seed) in self.timed] for c in conversations]
+        timed = [[turn for turn in c.turns if turn.key in self.timed] for c in conversations]
         cells = acceptance_cells(
             [conversation.tally for conversation in conversations],
             [conversation.category for conversation in conversations],
@@ -211,7 +234,11 @@ class _Grouping:
             **cells.values,
             **cells.vectors,
             output_tps=busy_tps(timed, apart=self.apart, bootstrap=self.bootstrap),
-            user_tps=mean_user_tps(timed, self.bootstrap),
+            user_tps=mean_over_turns(
+                timed, lambda turn: user_tps(turn.arrivals), "no turn has a second arrival", self.bootstrap
+            ),
+            isl=self._tokens(conversations, lambda turn: turn.prompt_len),
+            osl=self._tokens(conversations, lambda turn: turn.num_output_tokens),
             histogram=None if total.lengths is None else acceptance.histogram(total),
             num_conversations=len(conversations),
             num_turns=len(turns),
@@ -220,3 +247,6 @@ class _Grouping:
             num_steps=total.num_steps,
             num_steps_unplaced=sum(turn.counts.unplaced_steps for turn in turns if turn.counts is not None),
         )
+
+    def _tokens(self, conversations: Sequence[_Conversation], num_of: Callable[[TurnRecord], int]) -> Cell:
+        return mean_over_turns([c.turns for c in conversations], num_of, "", self.bootstrap)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from speed_bench.errors import UndefinedMetric
 
 Arrivals = Sequence[tuple[float, int]]
+Span = tuple[float, float]
+"""(start, end) in seconds."""
 FloatArray = npt.NDArray[np.float64]
 
 PERCENTILES = (50, 90, 95, 99)
@@ -28,8 +30,9 @@ SLO_TERMS = ("ttft_s", "tpot_s", "e2e_s")
 def output_tps(*segments: Iterable[tuple[float, Arrivals]]) -> float:
     """Output tokens of finished turns / (last token − first request start), in tokens per second.
 
-    Takes the finished turns of a segment as (start of the request, arrivals). Several segments:
-    their tokens over the sum of their spans, since the time between engine lifetimes is not serving.
+    Takes the finished turns of a segment as (start of the request, arrivals); a request starts when it is
+    written (closed loop) or scheduled (open loop). Several segments: their tokens over the sum of their
+    spans, since the time between engine lifetimes is not serving.
     Raises UndefinedMetric without a token, or where no time passed.
 
     >>> output_tps([(0.0, [(0.5, 1), (1.0, 3)]), (0.5, [(2.0, 4)])])
@@ -43,17 +46,19 @@ def output_tps(*segments: Iterable[tuple[float, Arrivals]]) -> float:
     return num_tokens / span_s
 
 
-def steady_span(turns: Iterable[tuple[int, float, Arrivals]]) -> tuple[float, float] | None:
-    """The span of a closed loop in which all its streams are busy: (start, end) in seconds.
+def closed_loop_span(
+    turns: Iterable[tuple[int, float, Arrivals]], *, num_streams: int | None = None, ended_at_s: float | None = None
+) -> Span | None:
+    """The steady span of a closed loop, in which all its streams are busy: (start, end) in seconds.
 
-    From the first token of the last of the C initial streams until the first stream finds no next turn.
-    Takes the finished turns of a segment as (stream, start of the request, arrivals); C is the number of
-    streams. None where it is shorter than 10 s, holds the end of fewer than 2C turns, or a stream brought
-    no token.
+    From the first token of the last of the C initial streams until the first stream finds no next turn, or
+    until `ended_at_s`, from which on none begins. Takes the finished turns of a segment as (stream, start of
+    the request, arrivals); C is `num_streams`, or else the number of streams that finished a turn. None where
+    it is shorter than 10 s, holds the end of fewer than 2C turns, or a stream brought no token.
 
     >>> turns = [(0, 0.0, [(2.0, 1), (9.0, 8)]), (1, 0.0, [(1.0, 1), (8.0, 8)])]
-    >>> steady_span(turns + [(0, 9.0, [(20.0, 9)]), (1, 8.0, [(21.0, 9)]), (1, 21.0, [(22.0, 1)])])
-    >>> steady_span(turns + [(0, 9.0, [(20.0, 9)]), (1, 8.0, [(19.0, 9)]), (1, 19.0, [(22.0, 1)])])
+    >>> closed_loop_span(turns + [(0, 9.0, [(20.0, 9)]), (1, 8.0, [(21.0, 9)]), (1, 21.0, [(22.0, 1)])])
+    >>> closed_loop_span(turns + [(0, 9.0, [(20.0, 9)]), (1, 8.0, [(19.0, 9)]), (1, 19.0, [(22.0, 1)])])
     (2.0, 20.0)
     """
     streams: dict[int, list[tuple[float, Arrivals]]] = {}
@@ -62,27 +67,55 @@ def steady_span(turns: Iterable[tuple[int, float, Arrivals]]) -> tuple[float, fl
     ordered = [sorted(members, key=itemgetter(0)) for members in streams.values()]
     firsts = [_first(members[0][1]) for members in ordered]
     lasts = [_first(reversed(members[-1][1])) for members in ordered]
-    if not ordered or None in firsts or None in lasts:
+    if not ordered or None in firsts or None in lasts or len(ordered) < (num_streams or 1):
         return None
     start = max(first[0] for first in firsts if first)
     end = min(last[0] for last in lasts if last)
+    end = end if ended_at_s is None else min(end, ended_at_s)
     ends = (_first(reversed(arrivals)) for members in ordered for _, arrivals in members)
     num_ended = sum(start < last[0] <= end for last in ends if last)
     return (start, end) if end - start >= MIN_STEADY_S and num_ended >= 2 * len(ordered) else None
 
 
-def steady_output_tps(*segments: Iterable[tuple[int, float, Arrivals]]) -> float | None:
+def open_loop_span(
+    turns: Iterable[tuple[float, Arrivals]], *, warmed_up_at_s: float = 0.0, ended_at_s: float | None = None
+) -> Span | None:
+    """The steady span of an open loop: after warm-up until the last scheduled arrival, (start, end) in seconds.
+
+    Takes the finished turns of a segment as (scheduled time, arrivals); `ended_at_s` is the last scheduled
+    arrival, or else the last scheduled time of these turns. None where it is shorter than 10 s, or holds the
+    end of fewer than twice as many turns as were under way in it on average, as in a closed loop.
+
+    >>> turns = [(float(due), [(due + 0.5, 1), (due + 1.5, 8)]) for due in range(21)]
+    >>> open_loop_span(turns, warmed_up_at_s=5.0)
+    (5.0, 20.0)
+    >>> open_loop_span(turns, warmed_up_at_s=10.5)
+    """
+    spans = [(due_s, last[0]) for due_s, arrivals in turns if (last := _first(reversed(arrivals)))]
+    if not spans:
+        return None
+    start, end = warmed_up_at_s, max(due_s for due_s, _ in spans) if ended_at_s is None else ended_at_s
+    under_way_s = sum(max(0.0, min(last_s, end) - max(due_s, start)) for due_s, last_s in spans)
+    num_ended = sum(start < last_s <= end for _, last_s in spans)
+    is_long = end - start >= MIN_STEADY_S and num_ended * (end - start) >= 2 * under_way_s
+    return (start, end) if is_long and num_ended else None
+
+
+def steady_output_tps(*segments: tuple[Span | None, Iterable[Arrivals]]) -> float | None:
     """Output TPS in the steady span: tokens that arrived after its start, until its end, / its length.
 
-    In tokens per second, without the filling and the emptying of the load that `output_tps` contains.
+    In tokens per second, without the filling and the emptying of the load that `output_tps` contains. Takes
+    the span of each segment (`closed_loop_span`, `open_loop_span`) with the arrivals of its finished turns.
     Several segments: the tokens of their spans over the sum of them. None where no segment has one.
+
+    >>> steady_output_tps(((2.0, 12.0), [[(1.0, 1), (2.0, 4), (7.0, 4)], [(12.0, 6), (13.0, 1)]]), (None, []))
+    1.0
     """
     num_tokens, steady_s = 0, 0.0
-    for segment in segments:
-        turns = list(segment)
-        if span := steady_span(turns):
+    for span, turns in segments:
+        if span:
             start, end = span
-            num_tokens += sum(num for _, _, arrivals in turns for at, num in arrivals if start < at <= end)
+            num_tokens += sum(num for arrivals in turns for at, num in arrivals if start < at <= end)
             steady_s += end - start
     return num_tokens / steady_s if steady_s else None
 
@@ -95,30 +128,41 @@ def meets(slo: Mapping[str, float], start_s: float, arrivals: Arrivals) -> bool:
     >>> meets({"ttft_s": 0.5, "tpot_s": 0.05}, 0.0, [(0.4, 1), (0.6, 2)])
     False
     """
-    times = {"ttft_s": ttft_s(start_s, arrivals), "tpot_s": tpot_s(arrivals), "e2e_s": e2e_s(start_s, arrivals)}
+    times = {name: slo_time_s(name, start_s, arrivals) for name in ("ttft_s", *slo)}
     values = ((times[name], limit) for name, limit in slo.items())
     return times["ttft_s"] is not None and all(value is None or value <= limit for value, limit in values)
 
 
-def goodput_rps(turns: Iterable[tuple[float, Arrivals]], slo: Mapping[str, float]) -> float:
+def slo_time_s(term: str, start_s: float, arrivals: Arrivals) -> float | None:
+    """What a request took of one of `SLO_TERMS`, in seconds; None where it has no such time.
+
+    >>> slo_time_s("tpot_s", 0.0, [(0.5, 1), (0.75, 2)])
+    0.125
+    """
+    if term == "tpot_s":
+        return tpot_s(arrivals)
+    return {"ttft_s": ttft_s, "e2e_s": e2e_s}[term](start_s, arrivals)
+
+
+def goodput_rps(*segments: Iterable[tuple[float, Arrivals]], slo: Mapping[str, float]) -> float:
     """Requests that kept the SLO / (last token − first request start), in requests per second.
 
     The span is that of `output_tps`, over all finished requests. Raises UndefinedMetric where no time passed.
 
-    >>> goodput_rps([(0.0, [(0.5, 1), (1.0, 3)]), (0.0, [(2.0, 4)])], {"ttft_s": 1.0})
+    >>> goodput_rps([(0.0, [(0.5, 1), (1.0, 3)]), (0.0, [(2.0, 4)])], slo={"ttft_s": 1.0})
     0.5
     """
-    every = list(turns)
-    span_s = _span_s(every)
+    every = [list(segment) for segment in segments]
+    span_s = sum(map(_span_s, every))
     if not span_s > 0:
         raise UndefinedMetric("goodput: no token arrived after its request")
-    return sum(meets(slo, start_s, arrivals) for start_s, arrivals in every) / span_s
+    return sum(meets(slo, start_s, arrivals) for turns in every for start_s, arrivals in turns) / span_s
 
 
 def ttft_s(start_s: float, arrivals: Arrivals) -> float | None:
     """First content token − write of the request (closed loop) or − scheduled time (open loop).
 
-    In seconds. None where no token arrived.
+    In seconds. In an open loop the time that a request waits at the client is in it. None where no token arrived.
 
     >>> ttft_s(1.0, [(1.25, 1), (1.5, 4)])
     0.25

@@ -10,7 +10,7 @@ from speed_bench.metrics import inputs
 from speed_bench.metrics.records import intervals_of, run_of, turn_of
 from speed_bench.scores import Distribution
 from speed_bench.serving import PERCENTILES, SLO_TERMS, goodput_rps
-from speed_bench.timing import serving_scores
+from speed_bench.serving_scores import serving_scores
 from speed_bench.types import TurnRecord
 
 Arrivals = Sequence[Sequence[Sequence[float]]]
@@ -118,7 +118,7 @@ def _limits(slo: object) -> dict[str, float]:
 
 def _goodput_rps(turns: Sequence[TurnRecord], limits: Mapping[str, float] | None) -> float | None:
     try:
-        return None if limits is None else goodput_rps([(turn.sent_at_s, turn.arrivals) for turn in turns], limits)
+        return None if limits is None else goodput_rps([(turn.sent_at_s, turn.arrivals) for turn in turns], slo=limits)
     except UndefinedMetric:
         return None
 

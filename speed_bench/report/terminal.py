@@ -11,19 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from speed_bench.provenance import ModelFacts
+from speed_bench.report.serving import NONE, interval, is_loaded, latency_table, machine_lines, number, serving_lines
 from speed_bench.runner.outcomes import Ended, ended
-from speed_bench.scores import Cell, Comparison, GroupScores, Parts, PartScores, Reconciliation, Scores, Serving
+from speed_bench.scores import Cell, Comparison, GroupScores, Parts, PartScores, Reconciliation, Scores
 from speed_bench.types import Outcome
 
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
 SMALL_MODEL_BYTES = 1_000_000_000
 FAILURES_SHOWN = 3
-LATE_S = 0.002
-"""Less is nothing: event loops count in milliseconds."""
 WIDE = 100
 """Columns from which the progress line has room for words."""
-NONE = "–"
 
 
 def print_scores(
@@ -37,6 +35,8 @@ def print_scores(
 ) -> None:
     """The table of a run, what it is measured against, and where it lies."""
     console.print(_table(scores))
+    if is_loaded(scores):
+        console.print(latency_table(scores.serving))
     for line in _sentences(scores):
         console.print(line, highlight=False, soft_wrap=True)
     if simulated:
@@ -84,21 +84,10 @@ def _row(group: GroupScores) -> list[str]:
 def _accepted(group: GroupScores | PartScores) -> list[str]:
     cells = group.conditional_acceptance_rate[:POSITIONS_SHOWN]
     return [
-        _interval(group.acceptance_length),
+        interval(group.acceptance_length),
         number(group.draft_acceptance_rate),
         " ".join(f"{number(cell):>4}" for cell in cells) or NONE,
     ]
-
-
-def number(cell: Cell, digits: int = 2) -> str:
-    """A cell's value, or a dash: undefined is not zero."""
-    return NONE if cell.value is None else f"{cell.value:.{digits}f}"
-
-
-def _interval(cell: Cell) -> str:
-    if cell.value is None or cell.low is None or cell.high is None:
-        return number(cell)
-    return f"{cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}]".replace("[", "\\[")
 
 
 def _sentences(scores: Scores) -> list[str]:
@@ -108,7 +97,7 @@ def _sentences(scores: Scores) -> list[str]:
     if scores.acceptance.parts and scores.acceptance.parts.num_turns_unsplit:
         lines.append(_left_out(scores.acceptance.parts))
     lines.append(_reconciled(scores.reconciliation))
-    lines += _late(scores.serving)
+    lines += [*serving_lines(scores), *machine_lines(scores.serving)]
     done = f"{scores.num_turns} of {scores.num_planned} turns finished, {scores.num_failures} failed"
     lines.append(done if scores.num_turns == scores.num_planned else f"[bold red]{done}[/]")
     lines += [f"  {num} x {escape(error)}" for error, num in list(scores.failures.items())[:FAILURES_SHOWN]]
@@ -148,8 +137,8 @@ def _against(baseline: Comparison) -> list[str]:
     def ratio(cell: Cell) -> str:
         if cell.value is None:
             return f"not available ({cell.reason})"
-        value, *interval = _interval(cell).split(" ", 1)
-        return " ".join([f"{value}x", *interval])
+        value, *bounds = interval(cell).split(" ", 1)
+        return " ".join([f"{value}x", *bounds])
 
     same, paired = baseline.identical_share, baseline.paired_share
     failed = [f"[bold red]{baseline.num_failures} turns of the baseline failed[/]"] if baseline.num_failures else []
@@ -163,18 +152,6 @@ def _against(baseline: Comparison) -> list[str]:
 
 def _share(cell: Cell) -> str:
     return f"{NONE} ({cell.reason})" if cell.value is None else f"{cell.value:.1%} of {cell.n}"
-
-
-def _late(serving: Serving) -> list[str]:
-    """Said where more than one chunk in a hundred may have waited for its stamp for half the time to the next one."""
-    lateness, gap_s = serving.client_lateness, serving.step_gap_s.p50
-    if lateness is None or gap_s is None or lateness.p99_s <= max(LATE_S, gap_s / 2):
-        return []
-    late = f"{1e3 * lateness.p99_s:.1f} ms at p99 ({1e3 * lateness.max_s:.1f} at most)"
-    return [
-        f"[yellow]our own clock was late by {late}, and the median gap between steps is {1e3 * gap_s:.1f} ms: "
-        "percentiles of TTFT, ITL and gaps are not the engine's[/]"
-    ]
 
 
 def _reconciled(found: Reconciliation) -> str:

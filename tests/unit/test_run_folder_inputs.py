@@ -13,7 +13,7 @@ from speed_bench.errors import MetricInputError, RunFolderError
 from speed_bench.metrics import acceptance, speedup, throughput
 from speed_bench.metrics.run_folder import acceptance_inputs, speedup_inputs, throughput_inputs
 from speed_bench.runner.journal import Journal, RunFile, read_records, read_run_file, write_run_file
-from speed_bench.scoring import score
+from speed_bench.scoring import load_of, score
 from speed_bench.types import Failure, Segment
 
 RUN = Path(__file__).parent.parent / "recordings" / "run"
@@ -38,7 +38,8 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_recorded_journal_is_scored_as_it_was():
-    scores = score(read_records(RUN), read_records(RUN / "baseline")).model_dump(mode="json")
+    load = load_of(read_run_file(RUN).config)
+    scores = score(read_records(RUN), read_records(RUN / "baseline"), load=load).model_dump(mode="json")
     assert json.loads(json.dumps(scores)) == SCORES
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from speed_bench.errors import UndefinedMetric
 from speed_bench.serving import (
+    closed_loop_span,
     decode_span,
     e2e_s,
     goodput_rps,
@@ -14,7 +15,6 @@ from speed_bench.serving import (
     output_tps,
     percentiles,
     steady_output_tps,
-    steady_span,
     step_gap_s,
     tpot_s,
     tpot_total_s,
@@ -113,29 +113,30 @@ def stream(number: int, *ends: float) -> list[tuple[int, float, list[tuple[float
     return [(number, start, [(start + 1.0, 1), (end, 9)]) for start, end in zip(starts, ends, strict=True)]
 
 
-def test_the_steady_span_begins_when_all_streams_bring_tokens_and_ends_with_the_first_that_ends():
+def test_the_closed_loop_span_begins_when_all_streams_bring_tokens_and_ends_with_the_first_that_ends():
     late = [(1, 2.0, [(5.0, 1), (14.0, 9)]), (1, 14.0, [(15.0, 1), (30.0, 9)])]
-    assert steady_span(stream(0, 8.0, 16.0, 24.0) + late) == (5.0, 24.0)
+    assert closed_loop_span(stream(0, 8.0, 16.0, 24.0) + late) == (5.0, 24.0)
 
 
-def test_a_stream_that_ends_early_ends_the_steady_span_though_others_have_later_turns():
-    assert steady_span(stream(0, 6.0, 12.0) + stream(1, 3.0, 6.0, 9.0, 50.0)) == (1.0, 12.0)
+def test_a_stream_that_ends_early_ends_the_closed_loop_span_though_others_have_later_turns():
+    assert closed_loop_span(stream(0, 6.0, 12.0) + stream(1, 3.0, 6.0, 9.0, 50.0)) == (1.0, 12.0)
 
 
-def test_the_steady_span_is_none_when_it_is_short_or_holds_too_few_turns():
-    assert steady_span(stream(0, 3.0, 6.0, 10.5)) is None
-    assert steady_span(stream(0, 3.0, 11.5)) == (1.0, 11.5)
-    assert steady_span(stream(0, 11.5)) is None
-    assert steady_span([]) is None
-    assert steady_span([*stream(0, 6.0, 12.0), (1, 0.0, [])]) is None
+def test_the_closed_loop_span_is_none_when_it_is_short_or_holds_too_few_turns():
+    assert closed_loop_span(stream(0, 3.0, 6.0, 10.5)) is None
+    assert closed_loop_span(stream(0, 3.0, 11.5)) == (1.0, 11.5)
+    assert closed_loop_span(stream(0, 11.5)) is None
+    assert closed_loop_span([]) is None
+    assert closed_loop_span([*stream(0, 6.0, 12.0), (1, 0.0, [])]) is None
 
 
 def test_steady_tps_counts_what_arrived_in_the_span_alone():
     turns = stream(0, 6.0, 12.0) + stream(1, 3.0, 6.0, 9.0, 50.0)
-    assert steady_output_tps(turns) == (9 + 1 + 9 + (9 + 1 + 9 + 1 + 9 + 1)) / 11.0
-    assert steady_output_tps(turns, turns) == steady_output_tps(turns)
-    assert steady_output_tps(turns, stream(0, 3.0)) == steady_output_tps(turns)
-    assert steady_output_tps(stream(0, 3.0)) is None
+    segment = (closed_loop_span(turns), [arrivals for _, _, arrivals in turns])
+    assert steady_output_tps(segment) == (9 + 1 + 9 + (9 + 1 + 9 + 1 + 9 + 1)) / 11.0
+    assert steady_output_tps(segment, segment) == steady_output_tps(segment)
+    assert steady_output_tps(segment, (None, segment[1])) == steady_output_tps(segment)
+    assert steady_output_tps((None, segment[1])) is None
 
 
 def test_end_to_end_is_the_last_token():
@@ -145,11 +146,12 @@ def test_end_to_end_is_the_last_token():
 
 def test_goodput_is_the_requests_that_kept_every_limit_over_the_whole_span():
     fast, slow, single = (0.0, [(0.1, 1), (0.5, 4)]), (0.0, [(1.0, 1), (2.0, 4)]), (0.0, [(0.1, 1)])
-    assert goodput_rps([fast, slow], {"ttft_s": 0.5}) == 0.5
-    assert goodput_rps([fast, slow], {"ttft_s": 2.0, "tpot_s": 0.1}) == 0.5
-    assert goodput_rps([fast, slow, single, (0.0, [])], {"tpot_s": 0.1}) == 1.0
+    assert goodput_rps([fast, slow], slo={"ttft_s": 0.5}) == 0.5
+    assert goodput_rps([fast, slow], slo={"ttft_s": 2.0, "tpot_s": 0.1}) == 0.5
+    assert goodput_rps([fast, slow, single, (0.0, [])], slo={"tpot_s": 0.1}) == 1.0
+    assert goodput_rps([fast], [slow], slo={"ttft_s": 0.5}) == 1 / 2.5
     with pytest.raises(UndefinedMetric):
-        goodput_rps([(0.0, [])], {"ttft_s": 1.0})
+        goodput_rps([(0.0, [])], slo={"ttft_s": 1.0})
 
 
 @pytest.mark.parametrize(("name", "value"), [("ttft_s", 0.5), ("tpot_s", 0.25), ("e2e_s", 1.25)])
