@@ -11,6 +11,7 @@ from rich.console import Console
 
 from speed_bench.provenance import ModelFacts
 from speed_bench.report.terminal import LiveProgress, print_scores
+from speed_bench.runner.outcomes import ended
 from speed_bench.scoring import score
 from speed_bench.types import Failure, Outcome, RunRecords, Segment, TurnRecord
 
@@ -40,7 +41,7 @@ def watch(outcomes: list[Outcome], *, width: int | None, earlier: tuple[Outcome,
     progress = LiveProgress(console, now_s=lambda: next(seconds) * 3.0)
     progress.begin("speculation", len(outcomes) + len(earlier), earlier)
     for outcome in outcomes:
-        progress.outcome(outcome)
+        progress.outcome(ended(outcome))
     progress.end()
     return text.getvalue()
 
