@@ -88,7 +88,7 @@ class LoadConfig(Settings):
 
     @field_validator("slo", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
+    def _one_demand_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
     @field_validator("slo")
