@@ -7,7 +7,7 @@ from speed_bench.reconciliation import reconcile
 from speed_bench.runner.benchmark import BASELINE
 from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file, write_whole
 from speed_bench.scores import Reconciliation, Scores
-from speed_bench.scoring import score
+from speed_bench.scoring import load_of, score
 from speed_bench.types import RunRecords
 
 SCORES = "scores.json"
@@ -22,7 +22,7 @@ def score_folder(folder: Path) -> Scores:
     run = read_run_file(folder)
     records, baseline = read_records(folder), _baseline(folder, run)
     drafted = what_drafted(reconcile(baseline)) if baseline else None
-    scores = score(records, None if drafted else baseline)
+    scores = score(records, None if drafted else baseline, load=load_of(run.config))
     write_whole(folder / SCORES, scores.model_dump(mode="json"))
     if drafted:
         raise EngineError(
