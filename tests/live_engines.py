@@ -1,7 +1,7 @@
 """Engines as the live contract runs on them: how each is started, what it can know, and what every answer must be.
 
 `SETUPS` is the one table: a row switches an engine on. A `Bench` is a running engine to which a test attaches
-through `live_engine`, as a run with `--url` does; whatever is asked there is checked by `check_turn`.
+through a `Client`, as a run with `--url` does; whatever is asked there is checked by `check_turn`.
 """
 
 import asyncio
@@ -32,8 +32,9 @@ from speed_bench.engines.simulator import truth
 from speed_bench.engines.simulator.lexicon import lexicon_of_gguf
 from speed_bench.engines.simulator.settings import ServerSettings
 from speed_bench.models import resolve_gguf
+from speed_bench.runner.client import Client
 from speed_bench.runner.journal import Journal, RunFile, read_records, write_run_file
-from speed_bench.runner.segment import LiveEngine, live_engine
+from speed_bench.runner.segment import running
 from speed_bench.runner.streams import side_by_side
 from speed_bench.tally import tally_record
 from speed_bench.tokens import ChatTokenizer, prompt_sha256
@@ -378,11 +379,16 @@ class Bench:
         write_run_file(folder, run)
 
         async def attached() -> T:
-            engine = live_engine(
-                config, journal, self.tokenizer, model="attached", draft=None, clock=time.perf_counter_ns
-            )
-            async with engine as live:
-                return await work(Attached(self, live, journal))
+            engine = running(config, journal, self.tokenizer, model="attached", draft=None, clock=time.perf_counter_ns)
+            async with engine as answers:
+                client = answers.client(self.tokenizer, range(concurrency), reads_counters=concurrency == 1)
+                try:
+                    await client.warm_up(config)
+                    async with answers.measured(client.counters) as span:
+                        client.started_ns = span.started_ns
+                        return await work(Attached(self, client, journal))
+                finally:
+                    client.close()
 
         with Journal(folder, run) as journal:
             found = asyncio.run(attached())
@@ -412,7 +418,7 @@ class Attached:
     """A running engine with streams to it."""
 
     bench: Bench
-    live: LiveEngine
+    live: Client
     journal: Journal
 
     async def ask(self, request: Request) -> TurnRecord:

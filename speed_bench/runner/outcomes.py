@@ -8,6 +8,8 @@ from speed_bench.types import Outcome, TurnRecord
 class Ended(NamedTuple):
     """A turn that is in the journal."""
 
+    key: tuple[int, int, str]
+    """(seed, repeat, id)."""
     failed: bool
     num_output_tokens: int = 0
     num_steps: int | None = None
@@ -19,7 +21,7 @@ class Ended(NamedTuple):
 def ended(outcome: Outcome) -> Ended:
     """What is told of an outcome."""
     if not isinstance(outcome, TurnRecord):
-        return Ended(failed=True)
+        return Ended(outcome.key, failed=True)
     num_steps = outcome.counts.num_steps if outcome.counts else None
     emitted = outcome.num_output_tokens - outcome.prefill_tokens if num_steps else 0
-    return Ended(False, outcome.num_output_tokens, num_steps, emitted)
+    return Ended(outcome.key, False, outcome.num_output_tokens, num_steps, emitted)

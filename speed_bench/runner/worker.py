@@ -2,8 +2,8 @@
 
     python -m speed_bench.runner.worker
 
-It is told what to do on standard input and tells what comes of it on standard output, a pickle after its length each;
-both ends are ours. It keeps every turn in a journal shard of its own as it ends. It stops when its input closes, or
+It is told what to do on standard input and tells what comes of it on standard output (`messages`).
+It keeps every turn in a journal shard of its own as it ends. It stops when its input closes, or
 with its parent.
 """
 
@@ -14,74 +14,19 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from speed_bench.errors import SpeedBenchError
 from speed_bench.runner import event_loop
-from speed_bench.runner.client import Client, Target
+from speed_bench.runner.client import Client
 from speed_bench.runner.journal import Shard
+from speed_bench.runner.messages import HasFailed, HasKept, IsPrepared, Job, Start, packed, read_message
 from speed_bench.runner.outcomes import Ended, ended
-from speed_bench.runner.preparation import TokenizerSource
-from speed_bench.runner.share import Plan, Session, Share, Told
+from speed_bench.runner.share import Session
 from speed_bench.types import Outcome
 
-LENGTH_BYTES = 8
 TELL_EVERY_S = 0.2
 PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that a worker is told before it begins."""
-
-    plan: Plan
-    share: Share
-    target: Target
-    tokenizer: TokenizerSource
-    folder: Path
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Begin the load: a time of the clock, which all processes of a machine share."""
-
-    started_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class IsPrepared:
-    """Warm, and everything encoded that is sent first."""
-
-
-@dataclass(frozen=True, slots=True)
-class HasKept:
-    """Turns that are in the journal since it last told."""
-
-    turns: tuple[Ended, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HasFailed:
-    """Why it cannot go on."""
-
-    error: SpeedBenchError | None
-    """For the user; None: a fault of ours, and `trace` says where."""
-    trace: str = ""
-
-
-def packed(message: Any) -> bytes:
-    """A message as it is sent: its length, then its pickle."""
-    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return len(body).to_bytes(LENGTH_BYTES, "little") + body
-
-
-async def read_message(reader: asyncio.StreamReader) -> Any:
-    """The next message. Raises asyncio.IncompleteReadError at the end."""
-    length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "little")
-    return pickle.loads(await reader.readexactly(length))  # noqa: S301  (from a process of our own)
 
 
 class Teller:
@@ -176,9 +121,4 @@ def _sendable(error: SpeedBenchError) -> SpeedBenchError:
 
 
 if __name__ == "__main__":
-    from speed_bench.runner import worker  # under this name, what it sends can be read
-
-    sys.exit(worker.main())
-
-
-__all__ = ["HasFailed", "HasKept", "IsPrepared", "Job", "Start", "Told", "packed", "read_message"]
+    sys.exit(main())

@@ -15,13 +15,13 @@ from speed_bench.config import RunConfig
 from speed_bench.errors import ClientError
 from speed_bench.runner.client import Client
 from speed_bench.runner.journal import Journal
+from speed_bench.runner.messages import HasFailed, HasKept, IsPrepared, Job, Start, packed, read_message
 from speed_bench.runner.outcomes import Ended, ended
 from speed_bench.runner.preparation import Inputs
 from speed_bench.runner.segment import Engine, Span
 from speed_bench.runner.share import Plan, Session, Share, Told
 from speed_bench.runner.streams import side_by_side
 from speed_bench.runner.tickets import SharedTickets
-from speed_bench.runner.worker import HasFailed, HasKept, IsPrepared, Job, Start, packed, read_message
 from speed_bench.types import Outcome, SpecCounts
 
 STREAMS_PER_WORKER = 256

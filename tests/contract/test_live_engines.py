@@ -44,8 +44,9 @@ from speed_bench.config import RunConfig, resolve
 from speed_bench.engines.simulator.truth import Answer, Asked
 from speed_bench.errors import RequestFailed
 from speed_bench.reconciliation import reconcile
-from speed_bench.runner import benchmark, segment
+from speed_bench.runner import benchmark, client
 from speed_bench.runner.journal import RunFile, read_records
+from speed_bench.runner.outcomes import Ended
 from speed_bench.types import Outcome, RunRecords, Step, TurnRecord
 
 pytestmark = pytest.mark.long  # all of its engines together take a minute
@@ -276,7 +277,7 @@ def test_a_stream_that_is_closed_in_the_middle_disturbs_nobody(bench: Bench, con
 
 @on(*REAL)
 def test_an_engine_that_hangs_for_a_while_costs_only_the_request(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "HEALTH_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(client, "HEALTH_TIMEOUT_S", 60.0)
 
     async def work(attached: Attached) -> tuple[TurnRecord, TurnRecord]:
         before = await attached.ask(bench.request(0, 12))
@@ -332,7 +333,7 @@ class Nobody:
 
     def begin(self, arm: str, num_turns: int, earlier: tuple[Outcome, ...]) -> None: ...
 
-    def outcome(self, outcome: Outcome) -> None: ...
+    def outcome(self, turn: Ended) -> None: ...
 
     def end(self) -> None: ...
 
@@ -443,7 +444,7 @@ def truth_of_turn(config: RunConfig, turn: TurnRecord) -> Answer:
 
 @on(*(setup.with_flags("-stall", **{"engine.faults": [STALL]}) for setup in FAULTY))
 def test_a_stream_that_stalls_fails_its_turn_and_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "HEALTH_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(client, "HEALTH_TIMEOUT_S", 60.0)
 
     async def work(attached: Attached) -> tuple[TurnRecord, TurnRecord]:
         before = await attached.ask(bench.request(0, 12))

@@ -27,9 +27,10 @@ from speed_bench.engines import llama_cpp, server
 from speed_bench.engines.server import Launch, free_port
 from speed_bench.errors import EngineError, TokenError, UndefinedMetric
 from speed_bench.models import resolve_gguf
-from speed_bench.runner import benchmark, segment
+from speed_bench.runner import benchmark, client
 from speed_bench.runner.conversation import messages
 from speed_bench.runner.journal import read_records
+from speed_bench.runner.outcomes import Ended
 from speed_bench.scores import Scores
 from speed_bench.scoring import score
 from speed_bench.tokens import ChatTokenizer
@@ -54,13 +55,13 @@ class Watcher:
 
     def __init__(self, act: Callable[[int], None] = lambda _: None) -> None:
         self.act = act
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Ended] = []
 
     def begin(self, arm: str, num_turns: int, earlier: tuple[Outcome, ...]) -> None:
         assert arm == "speculation"
 
-    def outcome(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
+    def outcome(self, turn: Ended) -> None:
+        self.outcomes.append(turn)
         self.act(len(self.outcomes))
 
     def end(self) -> None: ...
@@ -324,14 +325,14 @@ def test_an_engine_killed_in_the_middle_of_concurrent_turns_costs_only_those(
     assert any("kept" in note and "--resume" in note for note in died.value.__notes__)
     kept = read_records(bench.parent / "run")
     assert kept.failures == ()
-    assert set(kept.turns) == set(killer.outcomes)
+    assert {turn.key for turn in kept.turns} == {turn.key for turn in killer.outcomes}
     assert 2 <= len(kept.turns) < 5
     assert not kept.segments[-1].whole
 
     rest = Watcher()
     finished = bench.run(resume=True, watcher=rest, concurrency=3)
     assert set(by_name(finished, names)) == {*MATH, *QA}
-    assert set(finished.turns) == {*kept.turns, *rest.outcomes}
+    assert {turn.key for turn in finished.turns} == {turn.key for turn in (*kept.turns, *rest.outcomes)}
     assert [part.whole for part in finished.segments] == [False, True]
 
 
@@ -352,7 +353,7 @@ def test_an_engine_that_fails_its_warm_up_is_not_measured(bench: Bench, concurre
 def test_an_engine_that_hangs_ends_the_run_instead_of_failing_every_turn(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((segment, "HEALTH_TIMEOUT_S"), (segment, "DEATH_GRACE_S"), (server, "STOP_GRACE_S")):
+    for module, name in ((client, "HEALTH_TIMEOUT_S"), (client, "DEATH_GRACE_S"), (server, "STOP_GRACE_S")):
         monkeypatch.setattr(module, name, 0.3)
     with pytest.raises(EngineError, match="runs but does not answer any more"):
         bench.run(fail={2: "hang"}, stall_timeout_s=0.5)

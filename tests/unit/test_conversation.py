@@ -17,11 +17,12 @@ from speed_bench.engines import dialect
 from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import ConfigError
-from speed_bench.runner.conversation import Script, check_first_turns_fit, messages
+from speed_bench.runner.client import Ready
+from speed_bench.runner.conversation import Script, Task, check_first_turns_fit, messages
 from speed_bench.runner.journal import Journal, RunFile, read_records
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, Segment, TurnRecord
+from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, TurnRecord
 
 T = TypeVar("T")
 
@@ -36,15 +37,26 @@ class Model:
     tokenizer: ChatTokenizer
     texts: list[str]
     prompts: list[str] = field(default_factory=list)
-    context_length: int | None = None
+    target: Any = field(default_factory=lambda: SimpleNamespace(context_length=None, segment=0))
     started_ns: int = 0
-    segment: Segment = field(default_factory=lambda: Segment(0, "", None, None))
-    streams: tuple[Any, ...] = (SimpleNamespace(clock=lambda: 0),)
+
+    def clock(self) -> int:
+        return 0
+
+    def seconds(self, at_ns: int) -> float:
+        return at_ns / 1e9
+
+    def encode(self, request: Request) -> Ready:
+        return Ready(request, "", b"", "")
+
+    async def on_stream(self, ready: Ready, slot: int) -> Ready:
+        return ready
 
     async def run_in_parser(self, work: Callable[[], T]) -> T:
         return work()
 
-    async def ask(self, request: Request, category: str) -> TurnRecord:
+    async def send(self, ready: Ready, category: str, **_: Any) -> TurnRecord:
+        request = ready.request
         self.prompts.append(self.tokenizer.decode(request.prompt_ids, ("<u>", "<a>", "<eos>", *THINK)))
         ids = self.tokenizer.encode(self.texts[len(self.prompts) - 1])
         num = self.tokenizer.num_thinking_tokens(request.prompt_ids, ids)
@@ -62,7 +74,7 @@ def led(
     """The prompts that a conversation of three turns came to, and what came of the turns."""
     model, kept = Model(tokenizer, texts), []
     script = Script(resolve(settings)[0], tokenizer, replayed, earlier or {})
-    asyncio.run(script.lead(ROW, 0, 0, model, kept.append))  # type: ignore[arg-type]
+    asyncio.run(script.lead(Task(ROW, 0), 0, model, kept.append))  # type: ignore[arg-type]
     return model.prompts, kept
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from speed_bench.config import resolve
 from speed_bench.engines import vllm
-from speed_bench.runner import benchmark, segment
+from speed_bench.runner import benchmark, client
 from speed_bench.runner.journal import Journal, read_records
+from speed_bench.runner.outcomes import Ended
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Outcome
 
@@ -21,7 +22,7 @@ class Nobody:
 
     def begin(self, arm: str, num_turns: int, earlier: tuple[Outcome, ...]) -> None: ...
 
-    def outcome(self, outcome: Outcome) -> None: ...
+    def outcome(self, turn: Ended) -> None: ...
 
     def end(self) -> None: ...
 
@@ -45,7 +46,7 @@ def test_nothing_heavy_happens_on_the_event_loop_while_streams_run(
     for owner, names in {
         ChatTokenizer: ("encode", "decode", "chat_text", "answer_message"),
         vllm: ("payload", "parse", "count"),
-        segment: ("prompt_sha256", "read_turn"),
+        client: ("prompt_sha256", "read_turn"),
         Journal: ("add",),
     }.items():
         for name in names:
