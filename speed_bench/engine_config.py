@@ -197,6 +197,8 @@ class SimulatorConfig(EngineSettings):
     """Time to prefill 1,000 prompt tokens."""
     speed: float = Field(default=1.0, gt=0)
     """How much faster than the model says the clock runs."""
+    max_batch: int | None = Field(default=None, ge=1)
+    """Requests that run at once; more wait for a place. None: as many as the run has streams."""
     request_stats: bool = False
     """Whether it tells what each request drafted and accepted where only newer versions do (TensorRT-LLM)."""
     faults: tuple[Fault, ...] = ()

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -169,7 +170,7 @@ def test_a_pass_takes_what_the_model_says() -> None:
     )
     decode = Work(verified_tokens=12, context_tokens=2500, draft_length=4)
     assert pass_ms(config, decode) == pytest.approx(7 + 6 + 7.5 + 1)
-    assert pass_ms(config, replace(decode, prefill_tokens=3000)) == pytest.approx(21.5 + 33)
+    assert pass_ms(config, decode._replace(prefill_tokens=3000)) == pytest.approx(21.5 + 33)
     assert pass_ms(config, Work(prefill_tokens=3000)) == pytest.approx(33)
 
 
@@ -186,7 +187,13 @@ class Walker:
     def work(self) -> Work:
         return Work(verified_tokens=1)
 
-    def advance(self, model_ms: float) -> None:
+    def begin(self) -> None:
+        pass
+
+    def compute(self, model_ms: float) -> None:
+        self.computed_ms = model_ms
+
+    def send(self, number: int) -> None:
         self.left -= 1
         self.over = self.left == 0
 
@@ -262,13 +269,11 @@ class Sink:
     def begin(self) -> None:
         self.began = True
 
-    def send(self, event: bytes) -> None:
-        assert event.startswith(b"data: ")
-        assert event.endswith(b"\n\n")
-        self.events.append(event)
-
-    def end(self) -> None:
-        self.ended = True
+    def send(self, events: Sequence[bytes], *, last: bool) -> None:
+        assert not self.ended
+        assert all(event.startswith(b"data: ") and event.endswith(b"\n\n") for event in events)
+        self.events += events
+        self.ended = last
 
     def reset(self) -> None:
         self.was_reset = True
@@ -289,11 +294,12 @@ def ask(simulated: Simulation, config: SimulatorConfig, request: Request) -> Sin
     path, body = dialect_of(config).payload(request, "simulated")
     generation = simulated.post(path, orjson.dumps(body), sink)
     assert not isinstance(generation, Reply), generation
-    ms = 0.0
-    while not generation.over:
-        ms += 5.0
-        generation.advance(ms)
-    return sink
+    for number in count():
+        generation.compute(5.0 * (number + 1))
+        generation.send(number)
+        if generation.over:
+            return sink
+    raise AssertionError
 
 
 def metrics(simulated: Simulation, speaks: str) -> str:

@@ -2,7 +2,7 @@
 
 A pass lasts as the step-time model says. Passes follow an absolute schedule (the next one ends at the end of
 the last one plus its own time), so what the event loop is late by does not add up; how late it was
-is counted.
+is counted. What a pass brings is computed while it lasts: when it ends, it only has to be sent.
 """
 
 import asyncio
@@ -11,13 +11,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from speed_bench.engine_config import SimulatorConfig
+from speed_bench.engines.simulator.times import Load, Pass, Times
 
-LATE_S = 0.002
-"""A pass that ends so much after its time is late."""
+SLICE_S = 0.001
+"""How long it computes before it looks whether something has come in."""
+GUARD_S = 0.002
+"""So long before the end of a pass nothing is begun any more."""
+Job = Callable[[], None]
 _TIMER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timer")
 
 
@@ -29,8 +32,7 @@ async def fine_sleep(delay_s: float) -> None:
         await asyncio.sleep(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one pass computes, over the whole batch."""
 
     prefill_tokens: int = 0
@@ -76,28 +78,14 @@ class Runs(Protocol):
     def work(self) -> Work:
         """What its part of the next pass computes."""
 
-    def advance(self, model_ms: float) -> None:
-        """Its part of a pass is done; `model_ms` is the model's own clock at its end."""
+    def begin(self) -> None:
+        """Compute what can be computed before its first pass. Passes do it if there was no time."""
 
+    def compute(self, model_ms: float) -> None:
+        """Compute its part of a pass that ends at `model_ms` of the model's own clock. Nothing is sent yet."""
 
-@dataclass(slots=True)
-class Load:
-    """What the batch has done so far."""
-
-    passes: int = 0
-    late: int = 0
-    """Passes that ended more than `LATE_S` after their time."""
-    max_late_s: float = 0.0
-    max_batch: int = 0
-    model_ms: float = 0.0
-    """Time in passes, by the model's own clock."""
-
-    def passed(self, batch: int, late_s: float) -> None:
-        """One more pass."""
-        self.passes += 1
-        self.late += late_s > LATE_S
-        self.max_late_s = max(self.max_late_s, late_s)
-        self.max_batch = max(self.max_batch, batch)
+    def send(self, number: int) -> None:
+        """Pass `number` has ended: send what was computed, unless it is over meanwhile."""
 
 
 class Batch:
@@ -113,15 +101,29 @@ class Batch:
         self.config = config
         self.places = places
         self.load = Load()
+        self.times = Times()
         self._clock = clock
         self._sleep = sleep
         self._running: list[Runs] = []
         self._waiting: deque[Runs] = deque()
+        self._came_in: deque[Job] = deque()
+        self._ahead: deque[Job] = deque()
+        """What the next pass would have to do otherwise."""
+        self._free_until_s = 0.0
+        self._works = False
+        """Whether `_work` is about to run."""
         self._wake = asyncio.Event()
+
+    def take(self, job: Job) -> None:
+        """Do what came in: soon, and in any case before the next pass. The end of a pass goes first."""
+        self._came_in.append(job)
+        self._work_soon()
+        self.wake()
 
     def add(self, request: Runs) -> None:
         """It takes part from the next pass on, or when a place becomes free."""
         self._waiting.append(request)
+        self._ahead.append(request.begin)
         self.wake()
 
     def wake(self) -> None:
@@ -132,18 +134,63 @@ class Batch:
         """Pass after pass, for ever."""
         due_s = self._clock()
         while True:
-            part = self._participants(self._clock())
+            began_s = self._clock()
+            await self._take_in()
+            part = self._participants(began_s)
             if not part:
-                await self._until_something_happens()
+                if not self._came_in:
+                    await self._until_something_happens()
                 due_s = self._clock()
                 continue
             ms = pass_ms(self.config, total(part))
             due_s += ms / 1000 / self.config.speed
+            model_ms = self.load.model_ms + ms
+            await self._compute(part, model_ms, due_s)
             await self._sleep(max(0.0, due_s - self._clock()))
-            self.load.model_ms += ms
-            self.load.passed(len(part), self._clock() - due_s)
+            ended_s = self._clock()
+            self._free_until_s = 0.0
             for request in part:
-                request.advance(self.load.model_ms)
+                request.send(self.load.passes)
+            done = Pass(began_s, due_s, ended_s, self._clock(), model_ms, len(part))
+            self.times.passed(done)
+            self.load.passed(done)
+
+    async def _take_in(self) -> None:
+        """Do what came in until now."""
+        slice_s = self._clock() + SLICE_S
+        for _ in range(len(self._came_in)):
+            self._came_in.popleft()()
+            slice_s = await self._let_others(slice_s)
+
+    async def _compute(self, part: list[Runs], model_ms: float, due_s: float) -> None:
+        """What the pass brings. After that, until shortly before its end, there is time for what comes in."""
+        self._ahead.clear()
+        slice_s = self._clock() + SLICE_S
+        for request in part:
+            request.compute(model_ms)
+            slice_s = await self._let_others(slice_s)
+        self._free_until_s = due_s - GUARD_S
+        self._work_soon()
+
+    async def _let_others(self, slice_s: float) -> float:
+        """Read what has come, once a slice is over; when the next one is."""
+        if self._clock() < slice_s:
+            return slice_s
+        await asyncio.sleep(0)
+        return self._clock() + SLICE_S
+
+    def _work_soon(self) -> None:
+        if not self._works and (self._came_in or self._ahead) and self._clock() < self._free_until_s:
+            self._works = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """A slice of what is to be done while a pass lasts."""
+        self._works = False
+        until_s = min(self._free_until_s, self._clock() + SLICE_S)
+        while (self._came_in or self._ahead) and self._clock() < until_s:
+            (self._came_in or self._ahead).popleft()()
+        self._work_soon()
 
     def _participants(self, now_s: float) -> list[Runs]:
         self._running = [request for request in self._running if not request.over]
@@ -165,10 +212,11 @@ class Batch:
 
 def total(requests: list[Runs]) -> Work:
     """What a pass computes, from what its requests need."""
-    each = [request.work() for request in requests]
-    return Work(
-        prefill_tokens=sum(work.prefill_tokens for work in each),
-        verified_tokens=sum(work.verified_tokens for work in each),
-        context_tokens=sum(work.context_tokens for work in each),
-        draft_length=max((work.draft_length for work in each), default=0),
-    )
+    prefill_tokens = verified_tokens = context_tokens = draft_length = 0
+    for request in requests:
+        prefill, verified, context, length = request.work()
+        prefill_tokens += prefill
+        verified_tokens += verified
+        context_tokens += context
+        draft_length = max(draft_length, length)
+    return Work(prefill_tokens, verified_tokens, context_tokens, draft_length)

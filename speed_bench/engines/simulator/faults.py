@@ -44,11 +44,8 @@ class Piece:
 class Stream(Protocol):
     """The client's end of an answer."""
 
-    def send(self, event: bytes) -> None:
-        """Write it, by itself."""
-
-    def end(self) -> None:
-        """The answer ends in order."""
+    def send(self, events: Sequence[bytes], *, last: bool) -> None:
+        """Write what a pass brings, each event by itself; after the last ones the answer ends in order."""
 
     def reset(self) -> None:
         """The connection is reset."""
@@ -87,27 +84,29 @@ class Delivery:
         if "stall" in self._faults and number == self._middle and not self.resumes_at:
             self.resumes_at = now_s + self._faults["stall"].seconds
 
-    def deliver(self, number: int, piece: Piece) -> None:
-        """Send piece `number`, and the end of the stream after the last one."""
-        if number == self._middle and "crash" in self._faults:
-            crash()
-        if number == self._middle and "reset" in self._faults:
-            self.broken = True
-            self._stream.reset()
-            return
+    def events(self, number: int, piece: Piece) -> Sequence[bytes]:
+        """The events to be sent for piece `number`; they have to be asked for in order."""
+        if not self._faults:
+            return self._write(piece)
         merged = self._merge(piece)
         if merged is None:
-            return
+            return ()
         events = list(self._write(merged))
         if number >= self._middle and "malformed" in self._faults and not self._garbled:
             self._garbled = True
             events[0] = events[0][: len(events[0]) // 2] + b"\n\n"
         last = piece.finish_reason is not None
-        if not (last and "truncate" in self._faults):
-            for event in self._in_order(events, last=last):
-                self._stream.send(event)
-        if last:
-            self._stream.end()
+        return () if last and "truncate" in self._faults else self._in_order(events, last=last)
+
+    def deliver(self, number: int, events: Sequence[bytes], *, last: bool) -> None:
+        """Send the events of piece `number`, and the end of the stream after the last one."""
+        if number == self._middle and "crash" in self._faults:
+            crash()
+        if number == self._middle and "reset" in self._faults:
+            self.broken = True
+            self._stream.reset()
+        elif events or last:
+            self._stream.send(events, last=last)
 
     def _merge(self, piece: Piece) -> Piece | None:
         """The piece, with those that were kept for it; None if it is kept itself."""

@@ -1,4 +1,4 @@
-"""One request while it is answered: goes through its truth pass by pass, and remembers how far it came."""
+"""One request while it is answered: goes through its truth pass by pass, and remembers how far it came, and when."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 from speed_bench.engines.simulator.batch import Work
 from speed_bench.engines.simulator.faults import Delivery, Piece
+from speed_bench.engines.simulator.times import Timed
 from speed_bench.engines.simulator.truth import Answer, Asked
 from speed_bench.types import Step
 
@@ -50,57 +51,80 @@ class Generation:
     def __init__(
         self,
         *,
-        number: int,
-        name: str | None,
         asked: Asked,
-        answer: Answer,
-        delivery: Delivery,
+        timed: Timed,
+        begin: Callable[[], tuple[Answer, Delivery]],
         faults: Iterable[str],
-        computed: Callable[[Piece], None],
-        over: Callable[[Told], None],
+        clock: Callable[[], float],
+        sent: Callable[[Piece, Answer], None],
+        over: Callable[[Told, Timed], None],
     ) -> None:
-        self._number = number
-        self._name = name
         self._asked = asked
-        self._answer = answer
-        self._delivery = delivery
+        self._timed = timed
+        self._begin = begin
+        """Computes the answer, and what writes it."""
         self._faults = tuple(sorted(faults))
-        self._computed = computed
-        """Called with every piece before it is sent."""
+        self._clock = clock
+        self._count = sent
+        """Called with every piece, and the answer that it is of, before it is sent."""
         self._tell = over
         """Called once, when no piece will follow."""
+        self._begun: tuple[Answer, Delivery] | None = None
+        self._next: tuple[Piece, Sequence[bytes]] | None = None
         self._pieces = 0
         self._seen = 0
         self.over = False
 
     def resumes_at(self, now_s: float) -> float:
         """Later than now while it stalls, which begins when its next piece is due."""
-        self._delivery.stall(self._pieces, now_s)
-        return self._delivery.resumes_at
+        if "stall" not in self._faults:
+            return 0.0
+        delivery = self._answer()[1]
+        delivery.stall(self._pieces, now_s)
+        return delivery.resumes_at
 
     def work(self) -> Work:
         """The next piece: the prompt first, then a step at a time."""
         if not self._pieces:
-            return Work(prefill_tokens=self._asked.prompt_len)
-        drafted = self._answer.steps[self._pieces - 1].drafted
-        context = self._asked.prompt_len + self._seen
-        return Work(verified_tokens=drafted + 1, context_tokens=context, draft_length=drafted)
+            return Work(self._asked.prompt_len)
+        drafted = self._answer()[0].steps[self._pieces - 1].drafted
+        return Work(0, drafted + 1, self._asked.prompt_len + self._seen, drafted)
 
-    def advance(self, model_ms: float) -> None:
-        """Compute the next piece, and send it."""
-        number, answer = self._pieces, self._answer
+    def begin(self) -> None:
+        """Compute the answer."""
+        if not self.over:
+            self._answer()
+
+    def _answer(self) -> tuple[Answer, Delivery]:
+        if self._begun is None:
+            self._begun = self._begin()
+        return self._begun
+
+    def compute(self, model_ms: float) -> None:
+        """Compute the next piece, and its events."""
         if self.over:
             return
+        answer, delivery = self._answer()
+        number = self._pieces
         steps = answer.steps[number - 1 : number] if number else ()
         size = steps[0].emitted if steps else 1
-        last = number == len(answer.steps)
-        finish_reason = answer.finish_reason if last else None
+        finish_reason = answer.finish_reason if number == len(answer.steps) else None
         piece = Piece(answer.token_ids[self._seen : self._seen + size], steps, finish_reason, (model_ms,))
-        self._pieces, self._seen = number + 1, self._seen + size
-        self._computed(piece)
-        self._delivery.deliver(number, piece)
-        if last or self._delivery.broken:
-            self._end(aborted=self._delivery.broken)
+        self._next = piece, delivery.events(number, piece)
+
+    def send(self, number: int) -> None:
+        """Send the next piece, which pass `number` has brought."""
+        if self.over or self._next is None:
+            return
+        (piece, events), self._next = self._next, None
+        answer, delivery = self._answer()
+        at, self._pieces, self._seen = self._pieces, self._pieces + 1, self._seen + len(piece.token_ids)
+        self._count(piece, answer)
+        last = piece.finish_reason is not None
+        delivery.deliver(at, events, last=last)
+        self._timed.sent(number, self._clock())
+        if last or delivery.broken:
+            self._end(aborted=delivery.broken)
 
     def abort(self) -> None:
         """Nobody listens any more: it takes part in no further pass. Does nothing if it is over."""
@@ -109,15 +133,17 @@ class Generation:
 
     def _end(self, *, aborted: bool) -> None:
         self.over = True
+        steps = self._answer()[0].steps[: self._pieces - 1] if self._pieces else ()
         self._tell(
             Told(
-                number=self._number,
-                id=self._name,
+                number=self._timed.number,
+                id=self._timed.id,
                 asked=self._asked,
-                steps=self._answer.steps[: max(0, self._pieces - 1)],
+                steps=steps,
                 num_tokens=self._seen,
-                finish_reason=None if aborted else self._answer.finish_reason,
+                finish_reason=None if aborted else self._answer()[0].finish_reason,
                 aborted=aborted,
                 faults=self._faults,
-            )
+            ),
+            self._timed,
         )

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import httptools
@@ -42,6 +43,8 @@ class Peer(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpRequestParser(self)
         self._generation: Generation | None = None
+        self._busy = False
+        """Whether a request is not answered yet."""
         self._path = ""
         self._body: list[bytes] = []
 
@@ -49,7 +52,7 @@ class Peer(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # asyncio has set TCP_NODELAY
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._parser = None  # both hold us
         if self._generation is not None:
             self._generation.abort()
 
@@ -72,27 +75,36 @@ class Peer(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        path = self._path.partition("?")[0]
-        if self._generation is not None:  # a request before the last one is answered
+        path, body = self._path.partition("?")[0], b"".join(self._body)
+        if self._busy:  # a request before the last one is answered
             self._close()
         elif self._parser.get_method() == b"POST":
-            answer = self._simulation.post(path, b"".join(self._body), self)
-            if isinstance(answer, Reply):
-                self._reply(answer)
-            else:
-                self._generation = answer
+            self._busy = True
+            arrived_s = time.perf_counter()
+            self._simulation.batch.take(lambda: self._post(path, body, arrived_s))
         else:
             self._reply(self._simulation.get(path))
+
+    def _post(self, path: str, body: bytes, arrived_s: float) -> None:
+        answer = self._simulation.post(path, body, self, arrived_s)
+        if isinstance(answer, Reply):
+            self._busy = False
+            self._reply(answer)
+        elif self._transport is None:  # it has hung up
+            answer.abort()
+        else:
+            self._generation = answer
 
     def begin(self) -> None:
         self._write(_STREAM_HEAD)
 
-    def send(self, event: bytes) -> None:
-        self._write(b"%x\r\n%s\r\n" % (len(event), event))
-
-    def end(self) -> None:
-        self._generation = None
-        self._write(b"0\r\n\r\n")
+    def send(self, events: Sequence[bytes], *, last: bool) -> None:
+        data = b"".join([b"%x\r\n%s\r\n" % (len(event), event) for event in events])
+        if not last:
+            self._write(data)
+            return
+        self._generation, self._busy = None, False
+        self._write(data + b"0\r\n\r\n")
         if self._simulation.wire.CLOSES_AFTER_STREAM:
             self._close()
 

@@ -19,7 +19,7 @@ class ServerSettings(Settings):
     draft_length: int | None = Field(default=None, ge=1)
     """None: the algorithm's own."""
     concurrency: int = Field(default=1, ge=1)
-    """Requests that are in the batch at once; more wait."""
+    """Streams of the run that starts it."""
     port: int = Field(ge=0, le=65535)
     """0: a free one, which the first line that it prints names."""
     model: str = EMBEDDED_MODEL.key
@@ -36,6 +36,11 @@ class ServerSettings(Settings):
         if algorithm not in SIMULATED:
             raise ValueError(unknown("algorithm", algorithm, SIMULATED))
         return algorithm
+
+    @property
+    def places(self) -> int:
+        """Requests that are in the batch at once; more wait."""
+        return self.engine.max_batch or self.concurrency
 
     @property
     def speculation(self) -> Speculation:

@@ -1,23 +1,26 @@
 """The simulated engine without its sockets: requests and paths in, replies and streams out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import time
 from typing import Any, Protocol
 
 import orjson
 
+from speed_bench.engine_config import Fault
 from speed_bench.engines.simulator import REQUEST_KEY
 from speed_bench.engines.simulator.batch import Batch
 from speed_bench.engines.simulator.faults import DONE, Delivery, Piece, Stream, start_delay_s, suffered
 from speed_bench.engines.simulator.generation import Generation, Told
 from speed_bench.engines.simulator.lexicon import Lexicon
 from speed_bench.engines.simulator.settings import ServerSettings
-from speed_bench.engines.simulator.truth import Asked
+from speed_bench.engines.simulator.times import Timed
+from speed_bench.engines.simulator.truth import Answer, Asked
 from speed_bench.engines.simulator.wires import Body, Counters, Prompt, Reply, Server, Turn, Wire
 from speed_bench.tokens import prompt_sha256
 from speed_bench.types import Step
 
-TRUTH, LOAD = "/simulator/truth", "/simulator/load"
+TRUTH, LOAD, TIMES = "/simulator/truth", "/simulator/load", "/simulator/times"
 PHANTOM = Step(1, 0, 1)
 """What `wrong-counters` counts besides what happened."""
 
@@ -26,7 +29,7 @@ class AnswerStream(Stream, Protocol):
     """Where an answer is streamed to."""
 
     def begin(self) -> None:
-        """The status and the headers of a stream."""
+        """Write the status and the headers of a stream."""
 
 
 class Simulation:
@@ -42,7 +45,7 @@ class Simulation:
     ) -> None:
         engine = settings.engine
         self.wire = wire
-        self.batch = Batch(engine, settings.concurrency, clock)
+        self.batch = Batch(engine, settings.places, clock)
         self.told: list[Told] = []
         self._settings = settings
         self._categories = categories
@@ -54,7 +57,7 @@ class Simulation:
             context_length=engine.context_length,
             algorithm=settings.algorithm,
             draft_length=settings.speculation.draft_length,
-            concurrency=settings.concurrency,
+            concurrency=settings.places,
             request_stats=engine.request_stats,
             counters=Counters(),
             started_at=int(time()),
@@ -66,10 +69,12 @@ class Simulation:
             return Reply(200, orjson.dumps(self._truth()))
         if path == LOAD:
             return Reply(200, orjson.dumps(self.batch.load))
+        if path == TIMES:
+            return Reply(200, orjson.dumps(self.batch.times.as_json()))
         return self._refused() or self.wire.get(path, self._server) or self._error(404, f"there is no {path}")
 
-    def post(self, path: str, body: bytes, stream: AnswerStream) -> Reply | Generation:
-        """An answer, whose events go to `stream`, or a reply."""
+    def post(self, path: str, body: bytes, stream: AnswerStream, arrived_s: float | None = None) -> Reply | Generation:
+        """An answer, whose events go to `stream`, or a reply. It arrived just now unless told otherwise."""
         if refused := self._refused():
             return refused
         try:
@@ -85,9 +90,9 @@ class Simulation:
                 raise ValueError("the simulator only streams: set stream")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return self._error(400, f"the request cannot be read: {error!r}")
-        return self._complete(data, prompt, stream)
+        return self._complete(data, prompt, stream, self._clock() if arrived_s is None else arrived_s)
 
-    def _complete(self, body: Body, prompt: Prompt, stream: AnswerStream) -> Reply | Generation:
+    def _complete(self, body: Body, prompt: Prompt, stream: AnswerStream, arrived_s: float) -> Reply | Generation:
         number, self._num_requests = self._num_requests, self._num_requests + 1
         faults = suffered(self._settings.engine.faults, number)
         name = body.get(REQUEST_KEY)
@@ -104,36 +109,42 @@ class Simulation:
         if "http-5xx" in faults or refusal:
             self.told.append(Told(number, name, asked, (), 0, None, aborted=False, faults=tuple(sorted(faults))))
             return self._refuse(refusal) if refusal else self._error(500, "made to fail")
-        whole = self._settings.answer(asked, self._server.lexicon.vocabulary, self.wire.HABITS)
-        turn = Turn(number, int(time()), self.batch.load.model_ms, body, prompt, whole)
+        turn = partial(Turn, number, int(time()), self.batch.load.model_ms, body, prompt)
         generation = Generation(
-            number=number,
-            name=name,
             asked=asked,
-            answer=whole,
-            delivery=Delivery(stream, self.wire.writer(turn, self._server), faults, len(whole.steps)),
+            timed=Timed(number, name, arrived_s),
+            begin=partial(self._begin, asked, turn, stream, faults),
             faults=faults,
-            computed=lambda piece: self._count(piece, turn, wrong="wrong-counters" in faults),
+            clock=self._clock,
+            sent=partial(self._count, len(prompt.ids), wrong="wrong-counters" in faults),
             over=self._over,
         )
         stream.begin()
         self.batch.add(generation)
         return generation
 
-    def _over(self, told: Told) -> None:
+    def _begin(
+        self, asked: Asked, turn: Callable[[Answer], Turn], stream: AnswerStream, faults: Mapping[str, Fault]
+    ) -> tuple[Answer, Delivery]:
+        """The answer to a request, and what writes it."""
+        whole = self._settings.answer(asked, self._server.lexicon.vocabulary, self.wire.HABITS)
+        return whole, Delivery(stream, self.wire.writer(turn(whole), self._server), faults, len(whole.steps))
+
+    def _over(self, told: Told, timed: Timed) -> None:
         self.told.append(told)
+        self.batch.times.ended(timed)
         self.batch.wake()
 
-    def _count(self, piece: Piece, turn: Turn, *, wrong: bool) -> None:
+    def _count(self, prompt_len: int, piece: Piece, answer: Answer, *, wrong: bool) -> None:
         """Add a piece to the engine's counters, when the engine would."""
         counters, last = self._server.counters, piece.finish_reason is not None
         steps = piece.steps
         if self.wire.COUNTS_AT_END:
-            steps = turn.answer.steps if last else ()
+            steps = answer.steps if last else ()
         for step in steps:
             counters.add(step)
         if last:
-            counters.end(len(turn.prompt.ids), len(turn.answer.token_ids), turn.answer.finish_reason)
+            counters.end(prompt_len, len(answer.token_ids), answer.finish_reason)
         if last and wrong:
             counters.add(PHANTOM)
 

@@ -45,30 +45,35 @@ class Prompt:
 class Counters:
     """What an engine counts over all requests since its start."""
 
-    verify_steps: int = 0
-    accepted_at: list[int] = field(default_factory=list)
-    """How many steps accepted at least k + 1 tokens."""
-    drafted_at: list[int] = field(default_factory=list)
+    steps: dict[Step, int] = field(default_factory=dict)
+    """How often each kind of decode step was made."""
     prompt_tokens: int = 0
     output_tokens: int = 0
     finished: dict[str, int] = field(default_factory=dict)
 
     @property
+    def verify_steps(self) -> int:
+        """Steps that had a proposal."""
+        return sum(num for step, num in self.steps.items() if step.drafted)
+
+    @property
     def drafted(self) -> int:
         """All drafted tokens."""
-        return sum(self.drafted_at)
+        return sum(step.drafted * num for step, num in self.steps.items())
 
     @property
     def accepted(self) -> int:
         """All accepted tokens."""
-        return sum(self.accepted_at)
+        return sum(step.accepted * num for step, num in self.steps.items())
+
+    @property
+    def longest(self) -> int:
+        """The longest proposal of any step."""
+        return max((step.drafted for step in self.steps), default=0)
 
     def add(self, step: Step) -> None:
         """One decode step."""
-        if step.drafted:
-            self.verify_steps += 1
-            _count(self.drafted_at, step.drafted)
-            _count(self.accepted_at, step.accepted)
+        self.steps[step] = self.steps.get(step, 0) + 1
 
     def end(self, prompt_len: int, num_tokens: int, finish_reason: str) -> None:
         """One answer."""
@@ -77,18 +82,12 @@ class Counters:
         self.finished[finish_reason] = self.finished.get(finish_reason, 0) + 1
 
     def accepted_to(self, length: int) -> list[int]:
-        """`accepted_at`, with a place for each of so many positions."""
-        return self.accepted_at + [0] * (length - len(self.accepted_at))
+        """How many steps accepted at least k + 1 tokens, for each of so many positions k."""
+        return [sum(num for step, num in self.steps.items() if step.accepted > k) for k in range(length)]
 
     def drafted_to(self, length: int) -> list[int]:
-        """`drafted_at`, with a place for each of so many positions."""
-        return self.drafted_at + [0] * (length - len(self.drafted_at))
-
-
-def _count(places: list[int], length: int) -> None:
-    places += [0] * (length - len(places))
-    for at in range(length):
-        places[at] += 1
+        """The same of drafted tokens."""
+        return [sum(num for step, num in self.steps.items() if step.drafted > k) for k in range(length)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ def integer(value: Any) -> int:
 
 def token_ids(value: Any) -> Sequence[int]:
     """Prompt ids as they come in JSON; raises TypeError for anything else, such as a text."""
-    if not isinstance(value, list) or not value or not all(type(token_id) is int for token_id in value):
+    if not isinstance(value, list) or not value or set(map(type, value)) != {int}:
         raise TypeError("the prompt is no list of token ids")
     if min(value) < 0 or max(value) >= 2**32:
         raise ValueError("the prompt has ids that are none")

@@ -145,7 +145,7 @@ def _metrics(server: Server) -> str:
     lines = [f"llamacpp:spec_decode_num_{name}_total {value}" for name, value in totals.items()]
     lines += [
         f'llamacpp:spec_decode_num_accepted_tokens_per_pos_total{{position="{at}"}} {num}'
-        for at, num in enumerate(counters.accepted_to(len(counters.drafted_at)))
+        for at, num in enumerate(counters.accepted_to(counters.longest))
     ]
     return "\n".join(lines) + "\n"
 
