@@ -20,7 +20,7 @@ def score_folder(folder: Path) -> Scores:
     where there is nothing to score, and EngineError where the baseline drafted: then they are written without it.
     """
     run = read_run_file(folder)
-    records, baseline = read_records(folder), _baseline(folder, run)
+    records, baseline = read_records(folder), read_baseline(folder, run)
     drafted = what_drafted(reconcile(baseline)) if baseline else None
     scores = score(records, None if drafted else baseline, load=load_of(run.config))
     write_whole(folder / SCORES, scores.model_dump(mode="json"))
@@ -43,7 +43,8 @@ def baseline_folder(folder: Path, run: RunFile) -> Path | None:
     return at if is_run(at) else None
 
 
-def _baseline(folder: Path, run: RunFile) -> RunRecords | None:
+def read_baseline(folder: Path, run: RunFile) -> RunRecords | None:
+    """What happened in the run that a run is compared with. Raises RunFolderError where it is not its baseline."""
     at = baseline_folder(folder, run)
     if at is None:
         return None
