@@ -7,8 +7,8 @@ from pydantic import Field, field_validator
 
 from speed_bench.engine_config import Settings
 from speed_bench.errors import ConfigError
+from speed_bench.serving import SLO_TERMS
 
-SLO_TERMS: Final = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(r"(?P<term>\w+):p(?P<percentile>\d+(\.\d+)?)=(?P<limit>\S+)")
 
 Arrivals = Literal["closed", "constant", "poisson", "gamma", "trace"]

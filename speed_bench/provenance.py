@@ -3,10 +3,12 @@
 Nothing here names a person, a host or a path; secrets cannot enter because no field takes them.
 """
 
+import hashlib
 import os
 import platform
+import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -84,6 +86,14 @@ class Provenance(_Record):
     versions: dict[str, str]
     """Of Python, speed-bench and what it measures with."""
     hardware: Hardware
+    schedule_sha256: str | None = None
+    """Of the times at which the conversations of an open loop begin, as little-endian 64-bit floats; a trace is known
+    by it."""
+
+
+def schedule_sha256(times_s: Sequence[float] | None) -> str | None:
+    """The record of when conversations begin; None in a closed loop."""
+    return None if times_s is None else hashlib.sha256(struct.pack(f"<{len(times_s)}d", *times_s)).hexdigest()
 
 
 def model_facts(path: Path, sha256: str) -> ModelFacts:

@@ -72,8 +72,8 @@ class Script:
         """Ask all turns that are not in the journal yet, and keep what comes of each.
 
         `first` is the first turn where it was prepared before. In an open loop `due_ns` is when the conversation was
-        to begin; a later turn is due when the answer before it has ended and was thought over. From `until_ns` on no
-        turn begins any more; returns whether all have.
+        to begin, and it does; a later turn is due when the answer before it has ended and was thought over. From
+        `until_ns` on no other turn begins any more; returns whether all have.
         """
         answers: list[Answer] = []
         broken_by: str | None = None
@@ -83,7 +83,8 @@ class Script:
             outcome = self.earlier.get((task.seed, task.repeat, identity))
             was_kept = outcome is not None
             if outcome is None:
-                if until_ns is not None and client.clock() >= until_ns:
+                is_due = turn == 0 and due_ns is not None  # however long it waited: else the longest waits were lost
+                if until_ns is not None and client.clock() >= until_ns and not is_due:
                     return False
                 if turn or first is None:
                     first = await client.run_in_parser(

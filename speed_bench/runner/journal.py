@@ -57,6 +57,8 @@ class RunFile(BaseModel):
         for name, old, new in (("model", mine.model, theirs.model), ("draft", mine.draft, theirs.draft)):
             if old != new:
                 changed.append(f"the {name} file's contents")
+        if mine.schedule_sha256 != theirs.schedule_sha256:
+            changed.append("when conversations begin")
         if mine.tokenizer != theirs.tokenizer:
             changed.append("the tokenizer")
         if mine.engine_version != theirs.engine_version:

@@ -7,7 +7,6 @@ that has become free wait for it.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -110,7 +109,6 @@ class ClosedLoop:
             self._ahead.append(asyncio.create_task(prepared(self.script, self.tasks[number], self.client)))
 
 
-@dataclass(frozen=True, slots=True)
 class OpenLoop:
     """Conversations begin by the clock, whether or not earlier ones have ended.
 
@@ -118,16 +116,33 @@ class OpenLoop:
     was due: a slow server does not slow down those who come to it.
     """
 
-    script: Script
-    tasks: Mapping[int, Task]
-    """By number, in the order in which they begin."""
-    times_s: Sequence[float]
-    """When each number of the whole load begins."""
-    client: Client
-    keep: Callable[[Outcome], None]
+    def __init__(
+        self,
+        script: Script,
+        tasks: Mapping[int, Task],
+        times_s: Sequence[float],
+        client: Client,
+        keep: Callable[[Outcome], None],
+    ) -> None:
+        """`tasks` by number, in the order in which they begin; `times_s`: when each number of the whole load does."""
+        self.script = script
+        self.tasks = tasks
+        self.times_s = times_s
+        self.client = client
+        self.keep = keep
+        self._numbers = deque(tasks)
+        self._ahead: deque[tuple[int, asyncio.Task[Prepared]]] = deque()
 
     async def prepare(self) -> None:
-        """See `Load`: the first of an open loop are encoded when it begins to run, ahead of their time."""
+        """See `Load`."""
+        self._look_ahead()
+        await asyncio.gather(*(waiting for _, waiting in self._ahead))
+
+    def _look_ahead(self) -> None:
+        while self._numbers and len(self._ahead) < AHEAD_OPEN:
+            number = self._numbers.popleft()
+            task = asyncio.create_task(prepared(self.script, self.tasks[number], self.client))
+            self._ahead.append((number, task))
 
     async def run(self) -> float | None:
         """See `Load`."""
@@ -145,17 +160,18 @@ class OpenLoop:
                 free.put_nowait(slot)
 
         async def begin_by_the_clock(group: asyncio.TaskGroup) -> None:
-            numbers, ahead = deque(self.tasks), deque[tuple[int, asyncio.Task[Prepared]]]()
-            while numbers or ahead:
-                while numbers and len(ahead) < AHEAD_OPEN:
-                    number = numbers.popleft()
-                    ahead.append((number, group.create_task(prepared(self.script, self.tasks[number], client))))
-                number, waiting = ahead.popleft()
+            while self._ahead:
+                number, waiting = self._ahead.popleft()
+                self._look_ahead()
                 due_ns = client.started_ns + round(1e9 * self.times_s[number])
                 await sleep_until(client, due_ns)
                 group.create_task(lead(waiting, await free.get(), due_ns))
 
-        await in_a_group(begin_by_the_clock)
+        try:
+            await in_a_group(begin_by_the_clock)
+        finally:
+            for _, waiting in self._ahead:
+                waiting.cancel()
         return self.times_s[-1] if len(self.times_s) else None
 
 

@@ -29,6 +29,7 @@ from speed_bench.provenance import (
     checkpoint_facts,
     hardware,
     model_facts,
+    schedule_sha256,
     versions,
 )
 from speed_bench.runner.conversation import Answers, check_first_turns_fit, turn_id
@@ -109,7 +110,8 @@ def prepare(config: RunConfig) -> Inputs:
     context_length = (identity and identity.context_length) or engine.context_length
     tokenizer.check_template_args(config.chat_template_args)
     check_first_turns_fit(rows, tokenizer, context_length, config.chat_template_args, attached=engine.attached)
-    provenance = _provenance(version, dataset, rows, model, draft, tokenizer)
+    facts = _provenance(version, dataset, rows, model, draft, tokenizer)
+    provenance = facts.model_copy(update={"schedule_sha256": schedule_sha256(times_s)})
     replayed = _replayed(config, rows, provenance, tokenizer)
     return Inputs(model, draft, tokenizer, source, rows, times_s, replayed, provenance)
 

@@ -18,6 +18,7 @@ from speed_bench.engines.http import Clock, Connection, Url
 from speed_bench.engines.identity import Identity, identify
 from speed_bench.engines.server import AttachedServer, ManagedServer, Server, free_port
 from speed_bench.errors import ConfigError, EngineError, Refused, RequestFailed
+from speed_bench.meters import is_this_machine, metered
 from speed_bench.provenance import boot_id
 from speed_bench.runner.client import Client, Target
 from speed_bench.runner.journal import Journal
@@ -50,6 +51,11 @@ class Engine:
     _journal: Journal
     _segment: Segment
 
+    @property
+    def _is_here(self) -> bool:
+        """Whether it runs on this machine, as far as can be told."""
+        return self.target.engine.launch is None and is_this_machine(self.target.url.host)
+
     def client(self, tokenizer: ChatTokenizer, slots: Iterable[int], *, reads_counters: bool = False) -> Client:
         """A client in this process."""
         return Client(
@@ -64,10 +70,11 @@ class Engine:
         """
         before = await counters()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        span = Span(self.clock())
         begun = replace(self._segment, counters_before=before, started_at=now)
-        self._journal.add_segment(begun)
-        yield span
+        with metered(on_this_machine=self._is_here) as meters:
+            span = Span(self.clock())
+            self._journal.add_segment(begun)
+            yield span
         self.server.check_alive()
         ended = replace(
             begun,
@@ -75,6 +82,7 @@ class Engine:
             whole=True,
             lateness=span.lateness,
             client=span.client,
+            energy=meters.energy(),
             load_ended_at_s=span.load_ended_at_s,
             clock_error_s=span.clock_error_s,
         )
