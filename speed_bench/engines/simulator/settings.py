@@ -4,6 +4,7 @@ from pydantic import Field, field_validator
 
 from speed_bench.algorithms import ALGORITHMS
 from speed_bench.data.editions import load
+from speed_bench.data.random_tokens import CONFIG as RANDOM_PROMPTS
 from speed_bench.engine_config import Settings, SimulatorConfig
 from speed_bench.engines.simulator import ALGORITHMS as SIMULATED
 from speed_bench.engines.simulator.truth import Answer, Asked, Habits, Speculation, Vocabulary, answer
@@ -70,11 +71,16 @@ class ServerSettings(Settings):
     def categories(self) -> dict[str, str]:
         """The category of every question; empty without an edition.
 
-        Raises SpeedBenchError if the edition cannot be read, or has not the categories that have an acceptance.
+        Raises SpeedBenchError if the edition cannot be read, or has not the categories that have an acceptance. The
+        category of random prompts passes with any edition, and beside it any other passes with random prompts: the two
+        are compared under one truth.
         """
         rows = load(self.edition, self.config).rows if self.edition is not None else ()
         found = {row.question_id: row.category for row in rows}
-        if missing := self.engine.category_acceptance.keys() - set(found.values()):
+        named, known = self.engine.category_acceptance.keys(), set(found.values())
+        if RANDOM_PROMPTS in named & known:
+            return found
+        if missing := named - known - ({RANDOM_PROMPTS} if known else set()):
             raise SpeedBenchError(
                 f"engine.category_acceptance has {', '.join(sorted(missing))}, "
                 f"which are no categories of {self.edition or 'no edition'}/{self.config}"
