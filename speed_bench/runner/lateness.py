@@ -1,45 +1,73 @@
 """How late our own event loop is while streams run, which is what a chunk waits before it is stamped."""
 
 import asyncio
+import ctypes
 import gc
+import os
 import sys
+import time
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from speed_bench.serving import percentiles
 from speed_bench.types import Lateness
 
 EVERY_S = 0.02
+LOOP_TICK_S: Final = 0.001
+"""By so much a timer of an event loop can be late though nobody is."""
 SWITCH_S = 0.0005
 """How long another thread may go on computing once the event loop has something to do. Python's default is ten times
 as much, and every wake-up of the loop while an answer is parsed would wait that long."""
 
+_ABSOLUTE: Final = 1
+"""`TFD_TIMER_ABSTIME`"""
+
 
 class LoopWatch:
-    """A timer on a grid: by how much the loop was late for every point of it.
+    """Points on a grid of time: by how much the loop was late for every one of them.
 
-    The grid does not look at the loop, so a point of it waits as a chunk would that comes then. Event loops count
-    in milliseconds: a lateness of one or less is none.
+    The grid does not look at the loop, so a point of it waits as a chunk would that comes then. On Linux it is a timer
+    of the kernel, which makes a file readable as a chunk makes a socket. Elsewhere it is one of the loop's own, and
+    event loops count in milliseconds: so much is taken off.
     """
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self._loop = asyncio.get_running_loop()
         self._every_s = every_s
         self._late_s = array("d")
-        self._due_s = self._loop.time() + every_s
-        self._timer = self._loop.call_at(self._due_s, self._look)
+        self._due_s = time.monotonic() + every_s
+        self._file = _kernel_timer(self._due_s, every_s)
+        self._timer: asyncio.TimerHandle | None = None
+        if self._file is None:
+            self._arm()
+        else:
+            self._loop.add_reader(self._file, self._look)
+
+    def _arm(self) -> None:
+        left_s = max(0.0, self._due_s - time.monotonic())
+        self._timer = self._loop.call_later(left_s, self._look)
 
     def _look(self) -> None:
-        now_s = self._loop.time()
+        now_s = time.monotonic()
+        if self._file is not None:
+            with suppress(BlockingIOError):
+                os.read(self._file, 8)
         while self._due_s <= now_s:
-            self._late_s.append(now_s - self._due_s)
+            self._late_s.append(max(0.0, now_s - self._due_s - (LOOP_TICK_S if self._file is None else 0.0)))
             self._due_s += self._every_s
-        self._timer = self._loop.call_at(self._due_s, self._look)
+        if self._file is None:
+            self._arm()
 
     def stop(self) -> None:
         """No more points."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._file is not None:
+            self._loop.remove_reader(self._file)
+            os.close(self._file)
+            self._file = None
 
     def lateness(self) -> Lateness | None:
         """Over all points so far; None before the first."""
@@ -47,6 +75,20 @@ class LoopWatch:
             return None
         found = percentiles(self._late_s)
         return Lateness(found["p50"], found["p90"], found["p95"], found["p99"], max(self._late_s))
+
+
+def _kernel_timer(first_s: float, every_s: float) -> int | None:
+    """A file that is readable at `first_s` of the monotonic clock and at every `every_s` after it; None where the
+    system has no such thing. See timerfd_create(2)."""
+    create = getattr(ctypes.CDLL(None, use_errno=True), "timerfd_create", None) if sys.platform == "linux" else None
+    if create is None:
+        return None
+    file: int = create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    nanoseconds = [divmod(round(seconds * 1e9), 10**9) for seconds in (every_s, first_s)]
+    times = (ctypes.c_long * 4)(*(part for each in nanoseconds for part in each))
+    if file < 0 or ctypes.CDLL(None).timerfd_settime(file, _ABSOLUTE, times, None) < 0:
+        return None
+    return file
 
 
 @contextmanager
