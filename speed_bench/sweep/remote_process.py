@@ -1,0 +1,156 @@
+"""A program of ours on the node of a cluster, which works in a folder there: started, listened to, stopped.
+
+The program is one of our modules. It reads a message on its standard input, a pickle after its length, tells what
+comes of it on standard output in the same form (`runner.worker`), and ends when its input closes.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from speed_bench.sweep.shipping import Copy, Held, Parcel, news
+
+POLL_S = 0.05
+LET_GO = b"let go"
+"""The last that a program reads which is asked to stop: whoever started it looks after its folder. Without it, the
+program does."""
+STOP_S = 20.0
+LOG_BYTES = 2000
+
+
+class Node(NamedTuple):
+    """Where a program runs."""
+
+    host: str
+    version: str
+    """Of speed-bench there."""
+    niceness: int
+    """0, or more where the process may not take the CPU as others do."""
+    folder: Path
+
+
+class News(NamedTuple):
+    """What has happened since it was last asked."""
+
+    told: bytes
+    parcels: tuple[Parcel, ...]
+    """Of its run folder: written before what it told."""
+    exit_code: int | None
+    """None while it runs."""
+
+
+class RemoteProcess:
+    """Lives on the node, in a process of the cluster's own."""
+
+    def __init__(self) -> None:
+        self._work = Path(tempfile.mkdtemp(prefix="speed-bench-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run_folder = self._work
+
+    def node(self) -> Node:
+        """Where this is. Takes the CPU as any process does, where it may."""
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+        return Node(socket.gethostname(), metadata.version("speed-bench"), os.nice(0), self._work)
+
+    def start(
+        self,
+        module: str,
+        message: bytes,
+        run_folder: Path,
+        parcels: Sequence[Parcel],
+        cwd: str,
+        env: Mapping[str, str],
+    ) -> None:
+        """Start the program, with what there is already of its run folder."""
+        self._run_folder = run_folder
+        run_folder.mkdir(parents=True, exist_ok=True)
+        Copy(run_folder).take(parcels)
+        with self._log("told").open("wb") as told, self._log("log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=told,
+                stderr=log,
+                cwd=cwd if Path(cwd).is_dir() else self._work,
+                env={**environment(), **env},
+                start_new_session=True,
+            )
+        self.send(message)
+
+    def send(self, message: bytes) -> None:
+        """Tell the program something. That it is gone is in the news."""
+        with suppress(BrokenPipeError):
+            if not self._input.closed:
+                self._input.write(message)
+                self._input.flush()
+
+    def news(self, held: Mapping[str, Held], num_heard: int, wait_s: float = 0.0) -> News:
+        """What a copy of the run folder lacks, and what was told after so many bytes; waits a while for any."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            exit_code = self._process.poll() if self._process else None  # each of these before what it speaks of
+            told = self._told(num_heard)
+            parcels = tuple(news(self._run_folder, held))
+            if told or parcels or exit_code is not None or time.monotonic() >= deadline:
+                return News(told, parcels, exit_code)
+            time.sleep(POLL_S)
+
+    def clock(self) -> int:
+        """The clock that all processes of this node share, in nanoseconds."""
+        return time.perf_counter_ns()
+
+    def last_words(self) -> str:
+        """The end of what the program printed on standard error."""
+        return self._log("log").read_bytes()[-LOG_BYTES:].decode("utf-8", "replace")
+
+    def stop(self) -> None:
+        """Ask the program to end, and insist. What it wrote is there until `clear`."""
+        if self._process is not None:
+            self.send(LET_GO)
+            with suppress(OSError):
+                self._input.close()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018
+        return self._process.stdin
+
+    def _log(self, name: str) -> Path:
+        return self._work / f"program.{name}"
+
+    def _told(self, num_heard: int) -> bytes:
+        path = self._log("told")
+        if not path.exists():
+            return b""
+        with path.open("rb") as file:
+            file.seek(num_heard)
+            return file.read()
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what Ray sets in its workers: an engine is to find what it finds without Ray."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    if sys.platform == "linux":
+        begun_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+        if not any(each.startswith(b"OMP_NUM_THREADS=") for each in begun_with):
+            found.pop("OMP_NUM_THREADS", None)  # Ray limits it to the CPUs that a task asks for
+    return found
