@@ -1,24 +1,22 @@
 """`speed-bench run` measures, `score` computes the scores of a run folder again."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from speed_bench.cli.group import cli
+from speed_bench.cli.run_options import config_options, settings_given
+from speed_bench.cli.sweep import measure, new_folder
+from speed_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from speed_bench.config import Protocol, RunConfig
     from speed_bench.runner.journal import RunFile
     from speed_bench.scores import Scores
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-ENGINE_FLAGS = {"url": "engine.url", "python": "engine.python", "launch": "engine.launch"}
-"""Flags that set a setting of the engine."""
 RUN_EXAMPLES = """
 \b
 Examples:
@@ -33,54 +31,13 @@ Examples:
 """
 
 
-def _config_options(command: F) -> F:
-    """The settings that everybody sets. None means: as the protocol, or the file, says."""
-    per_protocol = "[default: per protocol, quick: {}]"
-    settings: list[tuple[str, type, str, str]] = [
-        (
-            "--engine",
-            str,
-            "NAME",
-            "What is measured; see `speed-bench engines`. [default: llama-cpp, or what --url is]",
-        ),
-        ("--url", str, "URL", "Measure the server that runs there; nothing is started or stopped."),
-        ("--python", str, "PATH", "The interpreter of the environment that the engine is installed in."),
-        ("--launch", str, "COMMAND", "Starts the engine elsewhere: a command in which {command} is the engine's own."),
-        (
-            "--model",
-            str,
-            "MODEL",
-            "A GGUF file, hf:org/repo/file.gguf; for GPU engines a folder or org/repo[@revision].",
-        ),
-        ("--tokenizer", str, "NAME", "A Hugging Face tokenizer. [default: the model's own]"),
-        ("--chat-template-args", str, "JSON", "What the chat template is given, such as '{enable_thinking: false}'."),
-        ("--algorithm", str, "NAME", "How tokens are drafted: none, ngram, draft, eagle3, mtp, … [default: ngram]"),
-        ("--draft", str, "MODEL", "The draft model or the heads, named like --model."),
-        ("--draft-length", int, "K", "Most tokens drafted per step. [default: ngram and suffix 8, others 3]"),
-        ("--edition", str, "NAME|PATH", "Which prompts, or random:<tokens>. [default: open]"),
-        ("--config", str, "NAME", "Which part of the edition. [default: starter]"),
-        ("--categories", str, "A,B,…", f"Only these. {per_protocol.format('all')}"),
-        ("--limit-per-category", int, "N", f"Conversations. {per_protocol.format(2)}"),
-        ("--max-tokens", int, "N", f"Longest answer. {per_protocol.format(64)}"),
-        ("--temperature", float, "T", f"0 is greedy. {per_protocol.format(0)}"),
-        ("--concurrency", int, "C", f"Streams kept busy. {per_protocol.format(1)}"),
-        ("--history", str, "own|replay:RUN", "Whose answers later turns carry. [default: own, the model's]"),
-    ]
-    options = [click.option(name, type=kind, metavar=metavar, help=text) for name, kind, metavar, text in settings]
-    options += [
-        click.option(
-            "--seed", "seeds", type=int, multiple=True, metavar="N", help=f"Repeatable. {per_protocol.format(0)}"
-        ),
-        click.option("--baseline/--no-baseline", default=None, help="Run again without speculation. [default: yes]"),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @cli.command(short_help="Measure a model with and without speculation.", epilog=RUN_EXAMPLES)
-@_config_options
-@click.option("--protocol", metavar="NAME", help="quick, qualitative-v1, qualitative-t1-v1. [default: quick]")
+@config_options
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help="quick, qualitative-v1, qualitative-t1-v1, throughput-v1. [default: quick; of throughput_* the last]",
+)
 @click.option("--file", type=click.Path(path_type=Path), metavar="YAML", help="Settings; flags win over it.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as engine.threads=2.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder. [default: runs/<time>-…]")
@@ -99,7 +56,10 @@ def run(
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out DIR: the run folder to finish")
-    given = {ENGINE_FLAGS.get(key, key): value for key, value in flags.items() if value is not None and value != ()}
+    given = settings_given(flags)
+    several = _numbers(given.pop("concurrency", None))
+    if several:
+        given["concurrency"] = several[0]
     recorded = None
     if resume and out is not None and journal.is_run(out):
         before = journal.read_run_file(out)
@@ -107,8 +67,17 @@ def run(
     config, rules = settings.resolve(
         given, file=file, sets=sets, protocol=protocol, recorded=recorded, detect=identity.detect
     )
-    folder = out or _new_folder(f"{config.engine.name}-{config.algorithm}")
+    folder = out or new_folder("runs", f"{config.engine.name}-{config.algorithm}")
     console = Console()
+    _introduce(config, rules, console)
+    if len(several) > 1:
+        _measure_each(config, rules, several, folder, console)
+        return
+    benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
+    _print(score_folder(folder), folder, journal.read_run_file(folder), console)
+
+
+def _introduce(config: "RunConfig", rules: "Protocol", console: "Console") -> None:
     console.print(
         f"{config.engine.name} · {config.model or config.engine.url} · {config.algorithm}"
         f"{f' (draft length {config.draft_length})' if config.draft_length else ''} · "
@@ -117,8 +86,53 @@ def run(
         markup=False,
         soft_wrap=True,
     )
-    benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
-    _print(score_folder(folder), folder, journal.read_run_file(folder), console)
+
+
+def _numbers(text: str | None) -> list[int]:
+    """One concurrency, or several with commas between them; none where it was not given."""
+    if text is None:
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        hint = "; write every number out" if "…" in text or "..." in text else ""
+        raise ConfigError(
+            f"--concurrency {text}: a whole number is expected, or several with commas, such as 1,2,4{hint}"
+        )
+    found = list(map(int, parts))
+    if len(set(found)) < len(found):
+        raise ConfigError(f"--concurrency {text}: a number is given twice")
+    return found
+
+
+def _measure_each(config: "RunConfig", rules: "Protocol", several: list[int], folder: Path, console: "Console") -> None:
+    """A sweep over the concurrency alone, from the lowest that is given to the last."""
+    from speed_bench.engines import identity
+    from speed_bench.sweep.plan import plan
+    from speed_bench.sweep.spec import spec_of
+
+    base = config.model_dump(mode="json", exclude={"baseline", "concurrency"})
+    spec = spec_of(
+        {
+            "protocol": rules.based_on,
+            "base": base,
+            "axes": {"concurrency": several},
+            "order": "listed",
+            "baseline": config.baseline,
+        }
+    )
+    measure(spec, plan(spec, detect=identity.detect), folder, console, show=_print_points)
+
+
+def _print_points(folder: Path, console: "Console") -> None:
+    from speed_bench.report.sweep import print_state
+    from speed_bench.report.sweep_curves import points_of
+    from speed_bench.report.throughput import print_points
+    from speed_bench.sweep.summary import summarise
+
+    summary = summarise(folder)
+    if points := points_of(summary.cells, folder):
+        print_points(points, console)
+    print_state(summary, folder, console)
 
 
 @cli.command(short_help="Compute the scores of a run folder again.")
@@ -137,12 +151,6 @@ def score(run_folder: Path) -> None:
 
     run = read_run_file(run_folder)
     _print(score_folder(run_folder), run_folder, run, Console())
-
-
-def _new_folder(name: str) -> Path:
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
-    taken = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
-    return next(path for path in (Path("runs") / each for each in taken) if not path.exists())
 
 
 def _print(scores: "Scores", folder: Path, run: "RunFile", console: "Console") -> None:

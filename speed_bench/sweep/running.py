@@ -7,7 +7,7 @@ from pathlib import Path
 from speed_bench.errors import SpeedBenchError
 from speed_bench.run_scores import require_as_asked, score_folder
 from speed_bench.sweep.cells import Cell, Place, SweepObserver
-from speed_bench.sweep.folder import is_finished, opened, write_error
+from speed_bench.sweep.folder import is_finished, opened, read_errors, write_error
 from speed_bench.sweep.spec import SweepSpec
 from speed_bench.types import Outcome
 
@@ -21,8 +21,15 @@ def run_sweep(spec: SweepSpec, cells: Sequence[Cell], folder: Path, place: Place
     note of what is kept.
     """
     with opened(folder, spec, cells):
+        keeper = _Keeper(folder, observer)
+        left, said = [], read_errors(folder)
+        for cell in cells:
+            if not _is_finished(cell, folder):
+                left.append(cell)
+            elif cell.name in said:  # it may have been finished by hand since
+                write_error(folder, cell, keeper.wrong_with(cell))
         try:
-            place.run([cell for cell in cells if not _is_finished(cell, folder)], folder, _Keeper(folder, observer))
+            place.run(left, folder, keeper)
         except (KeyboardInterrupt, SpeedBenchError) as stopped:
             num_finished = sum(_is_finished(cell, folder) for cell in cells)
             stopped.__notes__ = [
@@ -55,10 +62,14 @@ class _Keeper:
 
     def end(self, cell: Cell, error: Exception | None) -> None:
         """See `SweepObserver`."""
-        if error is None:
-            try:
-                require_as_asked(score_folder(cell.folder(self._folder)), cell.config.algorithm)
-            except SpeedBenchError as wrong:
-                error = wrong
+        error = error or self.wrong_with(cell)
         write_error(self._folder, cell, error)
         self._observer.end(cell, error)
+
+    def wrong_with(self, cell: Cell) -> SpeedBenchError | None:
+        """Score a cell; returns why that is no result, or None."""
+        try:
+            require_as_asked(score_folder(cell.folder(self._folder)), cell.config.algorithm)
+        except SpeedBenchError as wrong:
+            return wrong
+        return None

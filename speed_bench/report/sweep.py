@@ -1,0 +1,315 @@
+"""A sweep on the terminal: what it will run, how far it is, what came of it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from speed_bench.data.editions import RANDOM
+from speed_bench.report.serving import NONE
+from speed_bench.report.sweep_curves import print_curves
+from speed_bench.report.terminal import LINE_EVERY_S
+from speed_bench.run_scores import SCORES
+from speed_bench.scores import Cell as Value
+from speed_bench.scores import Distribution, Scores
+from speed_bench.sweep.cells import Cell
+from speed_bench.sweep.choosing import DRAFT_LENGTH
+from speed_bench.sweep.folder import is_finished
+from speed_bench.sweep.prompts import Asked
+from speed_bench.sweep.repeats import over_runs
+from speed_bench.sweep.results import Best, CellResult, Headline, Summary
+from speed_bench.types import Outcome
+
+ROWS_SHOWN = 200
+"""More are in the file."""
+_HEADINGS = {"algorithm": "algorithm", DRAFT_LENGTH: "K", "concurrency": "C"}
+_WHAT = {"output_tps": "Output TPS", "tpot_s": "TPOT"}
+
+
+def print_plan(cells: Sequence[Cell], asked: Mapping[str, Asked], console: Console) -> None:
+    """The cells of a sweep in the order in which they are run, and how much each asks."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("cell", overflow="fold")
+    table.add_column("prompts", justify="right")
+    table.add_column("turns", justify="right")
+    for cell in cells:
+        table.add_row(escape(cell.name), f"{asked[cell.name].num_conversations:,}", f"{asked[cell.name].num_turns:,}")
+    _print_table(table, console)
+    num_plain = sum(cell.config.algorithm == "none" for cell in cells)
+    num_turns = sum(asked[cell.name].num_turns for cell in cells)
+    protocols = ", ".join(sorted({cell.protocol.name for cell in cells}))
+    console.print(
+        f"{len(cells):,} cells, {num_plain:,} of them without speculation; {num_turns:,} turns; protocol {protocols}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+class SweepProgress:
+    """A line for every cell that starts and for every one that ends; a `SweepObserver`."""
+
+    def __init__(
+        self,
+        sweep: Path,
+        cells: Sequence[Cell],
+        console: Console,
+        *,
+        side_by_side: bool = False,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`sweep` is its folder. `side_by_side`: many cells run at once, so turns are told here; else each has a
+        progress bar of its own."""
+        self._sweep, self._console, self._now_s = sweep, console, now_s
+        self.num_failed = 0
+        self._num_cells, self._num_ended = len(cells), 0
+        self._num_over = sum(is_finished(cell.folder(sweep)) for cell in cells)
+        self._side_by_side = side_by_side
+        self._turns: dict[str, tuple[int, int, int]] = {}
+        self._began_s = self._said_s = now_s()
+
+    def begin(self, cell: Cell, num_turns: int, earlier: Sequence[Outcome]) -> None:
+        """See `SweepObserver`."""
+        self._turns[cell.name] = (len(earlier), 0, num_turns)
+        at = self._num_over + len(self._turns)
+        again = f", {len(earlier)} of {num_turns} turns are there" if earlier else ""
+        self._say(f"cell {at} of {self._num_cells}{self._left()}: {cell.name}{again}")
+
+    def turns(self, cell: Cell, num_done: int, num_failed: int) -> None:
+        """See `SweepObserver`."""
+        self._turns[cell.name] = (num_done, num_failed, self._turns.get(cell.name, (0, 0, 0))[2])
+        if self._side_by_side and self._now_s() - self._said_s >= LINE_EVERY_S:
+            self._said_s = self._now_s()
+            done, failed, planned = map(sum, zip(*self._turns.values(), strict=True))
+            self._say(
+                f"{self._num_over} of {self._num_cells} cells done{self._left()}, {len(self._turns)} running: "
+                f"{done}/{planned} turns{f', {failed} failed' if failed else ''}"
+            )
+
+    def end(self, cell: Cell, error: Exception | None) -> None:
+        """See `SweepObserver`."""
+        self._turns.pop(cell.name, None)
+        self._num_over += 1
+        self._num_ended += 1
+        if error is not None:
+            self.num_failed += 1
+            self._console.print(
+                f"  [bold red]failed[/] {escape(f'{cell.name}: {error}')}", highlight=False, soft_wrap=True
+            )
+            return
+        name = f"{cell.name}: " if self._side_by_side else ""
+        self._say(f"  {name}{self._came_to(cell)}")
+
+    def _came_to(self, cell: Cell) -> str:
+        try:
+            scores = Scores.model_validate_json((cell.folder(self._sweep) / SCORES).read_bytes())
+        except (OSError, ValidationError):
+            return "done"
+        length = scores.acceptance.overall.acceptance_length
+        failed = f" · {scores.num_failures} turns failed" if scores.num_failures else ""
+        output_tps = _with_interval(scores.serving.output_tps)
+        return f"Output TPS {output_tps} · acceptance length {_with_interval(length)}{failed}"
+
+    def _left(self) -> str:
+        """How long the rest will take if its cells are like those that have ended."""
+        if not self._num_ended:
+            return ""
+        left_s = (self._now_s() - self._began_s) / self._num_ended * (self._num_cells - self._num_over)
+        return f" (about {duration(left_s)} left)"
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """In words, as exactly as an estimate deserves.
+
+    >>> duration(42), duration(600), duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def print_summary(summary: Summary, folder: Path, console: Console) -> None:
+    """All cells, the best draft lengths, what failed and what is left, and where the numbers lie."""
+    rows = _by_settings(summary.cells)
+    shown = [key for key in summary.swept if key in _HEADINGS or _varies(key, summary)]
+    _print_table(_cells_table(rows[:ROWS_SHOWN], shown), console)
+    if len(rows) > ROWS_SHOWN:
+        console.print(
+            f"{len(rows) - ROWS_SHOWN:,} more are in {folder / 'summary.csv'}", highlight=False, soft_wrap=True
+        )
+    for metric, words in _WHAT.items():
+        found = [best for best in summary.best if best.metric == metric and best.draft_length is not None]
+        if found:
+            _print_table(_best_table(found, [key for key in shown if key != DRAFT_LENGTH], words), console)
+    print_curves(summary, folder, console)
+    print_state(summary, folder, console)
+
+
+def print_state(summary: Summary, folder: Path, console: Console) -> None:
+    """How far a sweep is, what failed, what its numbers are not, and where they lie."""
+    for line in _sentences(summary, folder):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """In a file as wide as it is."""
+    width = None if console.is_terminal else max(console.width, console.measure(table).maximum)
+    console.print(table, width=width, crop=False)
+
+
+def _varies(key: str, summary: Summary) -> bool:
+    return len({str(cell.settings.get(key)) for cell in summary.cells}) > 1
+
+
+def _by_settings(cells: Sequence[CellResult]) -> list[list[CellResult]]:
+    """The repeats of a cell together; sorted as settings are."""
+    groups: dict[str, list[CellResult]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.repeat):
+        groups.setdefault(repr(cell.settings), []).append(cell)
+    return sorted(groups.values(), key=lambda group: _sort_key(group[0].settings))
+
+
+def _sort_key(settings: Mapping[str, Any]) -> list[tuple[int, float, str]]:
+    """Numbers by size, words by letter, nothing first."""
+    keys = []
+    for value in settings.values():
+        is_number = isinstance(value, int | float)
+        keys.append((0 if value is None else 1 if is_number else 2, float(value) if is_number else 0.0, str(value)))
+    return keys
+
+
+def _cells_table(rows: Sequence[Sequence[CellResult]], shown: Sequence[str]) -> Table:
+    table = _table(shown)
+    for heading in (
+        "Output TPS\n[95% interval]",
+        "User\nTPS",
+        "TTFT\nms",
+        "TPOT\nms",
+        "AL\n",
+        "speed-up\n[95% interval]",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    more = any(len(row) > 1 or row[0].headline is None for row in rows)
+    if more:
+        table.add_column("runs\n", justify="right", no_wrap=True)
+    for row in rows:
+        runs = [cell.headline for cell in row if cell.headline]
+        last = [_state(row, runs)] if more else []
+        table.add_row(*_settings(row[0].settings, shown), *_numbers(runs), *last)
+    return table
+
+
+def _table(shown: Sequence[str]) -> Table:
+    """A table that begins with the settings in which its rows differ."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for key in shown:
+        is_number = key in (DRAFT_LENGTH, "concurrency")
+        heading = _HEADINGS.get(key, key.rpartition(".")[2])
+        table.add_column(escape(f"{heading}\n"), overflow="fold", justify="right" if is_number else "left")
+    return table
+
+
+def _settings(settings: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
+    return [NONE if settings.get(key) is None else escape(str(settings[key])) for key in shown]
+
+
+def _numbers(runs: Sequence[Headline]) -> list[str]:
+    if not runs:
+        return [NONE] * 6
+    return [
+        _with_interval(over_runs([run.output_tps for run in runs])),
+        _number(over_runs([run.user_tps for run in runs])),
+        _number(over_runs([_p50(run.ttft_s) for run in runs]), 1000),
+        _number(over_runs([run.tpot_s for run in runs]), 1000),
+        _number(over_runs([run.acceptance_length for run in runs])),
+        _with_interval(over_runs([run.speedup_output_tps for run in runs])),
+    ]
+
+
+def _p50(times: Distribution) -> Value:
+    return Value.of(times.p50, times.n) if times.p50 is not None else Value.undefined(times.reason or "")
+
+
+def _state(row: Sequence[CellResult], runs: Sequence[Headline]) -> str:
+    """How many runs the numbers are of, and what has become of the others."""
+    failed = sum(cell.state == "failed" for cell in row)
+    marks = [f"[red]{failed} failed[/]"] if failed else []
+    return " ".join([f"{len(runs)}/{len(row)}" if len(runs) < len(row) else str(len(runs)), *marks])
+
+
+def _best_table(found: Sequence[Best], shown: Sequence[str], words: str) -> Table:
+    table = _table(shown)
+    table.title, table.title_justify = f"best draft length by {words}", "left"
+    for heading in ("K\n", f"{words}{' ms' if words == 'TPOT' else ''}\n[95% interval]", "speed-up\n[95% interval]"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("against the others\n", no_wrap=True)
+    for best in sorted(found, key=lambda best: _sort_key(best.settings)):
+        winner = next(option for option in best.options if option.draft_length == best.draft_length)
+        table.add_row(
+            *_settings(best.settings, shown),
+            str(best.draft_length),
+            _with_interval(winner.value, 1000 if best.metric == "tpot_s" else 1),
+            _with_interval(winner.speedup),
+            _against_the_others(best),
+        )
+    return table
+
+
+def _against_the_others(best: Best) -> str:
+    if len(best.not_told_apart) > 1:
+        return f"[yellow]not told apart: {', '.join(map(str, best.not_told_apart))}[/]"
+    missing = [str(option.draft_length) for option in best.options if option.value.value is None]
+    return f"told apart{f'; without {chr(44).join(missing)}' if missing else ''}"
+
+
+def _sentences(summary: Summary, folder: Path) -> list[str]:
+    failed = [cell for cell in summary.cells if cell.state == "failed"]
+    lines = [f"[bold red]failed[/] {escape(f'{cell.name}: {cell.error}')}" for cell in failed]
+    num = {state: sum(cell.state == state for cell in summary.cells) for state in ("finished", "begun", "waiting")}
+    done = f"{num['finished']} of {len(summary.cells)} cells finished"
+    rest = [f"{len(failed)} failed"] if failed else []
+    rest += [f"{num[state]} {state}" for state in ("begun", "waiting") if num[state]]
+    lines.append(f"[bold red]{', '.join([done, *rest])}[/]" if rest else done)
+    unequal = sum(cell.headline.counts_equal is False for cell in summary.cells if cell.headline)
+    if unequal:
+        lines.append(f"[bold red]DEGRADED: in {unequal} cells counts differ from the engine's own[/]")
+    turns_failed = sum(cell.headline.num_failures for cell in summary.cells if cell.headline)
+    if turns_failed:
+        lines.append(f"[bold red]{turns_failed} turns failed[/]")
+    if any(cell.settings["engine.name"] == "simulator" for cell in summary.cells):
+        lines.append("note: simulated: nothing here is a result of any model or engine")
+    if any(str(cell.settings["edition"]).startswith(RANDOM) for cell in summary.cells):
+        lines.append(
+            "note: prompts are random tokens: they show what random prompts distort, not how good a drafter is"
+        )
+    return [*lines, f"sweep folder: {escape(str(folder))}"]
+
+
+def _number(cell: Value, scale: float = 1.0) -> str:
+    """About three digits."""
+    return NONE if cell.value is None else _digits(scale * cell.value)
+
+
+def _with_interval(cell: Value, scale: float = 1.0) -> str:
+    if cell.value is None or cell.low is None or cell.high is None:
+        return _number(cell, scale)
+    digits = _num_decimals(scale * cell.value)
+    low, high = (f"{scale * bound:.{digits}f}" for bound in (cell.low, cell.high))
+    return f"{_number(cell, scale)} [{low}, {high}]"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.{_num_decimals(value)}f}"
+
+
+def _num_decimals(value: float) -> int:
+    return 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0

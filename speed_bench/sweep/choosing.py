@@ -1,0 +1,137 @@
+"""Which draft length is the best under which load, and whether it is told apart from the others."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from speed_bench.comparison import compare
+from speed_bench.errors import SpeedBenchError
+from speed_bench.runner.journal import read_records
+from speed_bench.scores import Bootstrap, Cell, Comparison, Distribution
+from speed_bench.sweep.repeats import CONFIDENCE_LEVEL, MIN_RUNS, OverRuns, mean_interval, over_runs
+from speed_bench.sweep.results import Best, CellResult, Headline, Metric, Option, ToldBy
+
+DRAFT_LENGTH = "draft_length"
+_BOOTSTRAP = Bootstrap(confidence_level=CONFIDENCE_LEVEL, resamples=2000, seed=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """One way to be the best."""
+
+    higher_is_better: bool
+    value: Callable[[Headline], Cell | Distribution]
+    speedup: Callable[[Headline], Cell]
+    ratio: Callable[[Comparison], Cell]
+    """How much better one run is than another, over the same turns; above 1 is better."""
+
+
+MEASURES: Mapping[Metric, _Measure] = {
+    "output_tps": _Measure(
+        True, lambda cell: cell.output_tps, lambda cell: cell.speedup_output_tps, lambda both: both.speedup_output_tps
+    ),
+    "tpot_s": _Measure(False, lambda cell: cell.tpot_s, lambda cell: cell.speedup_tpot, lambda both: both.speedup_tpot),
+}
+
+
+def best_draft_lengths(cells: Sequence[CellResult], folder_of: Callable[[CellResult], Path]) -> list[Best]:
+    """Of all cells with speculation that differ in nothing but the draft length, and of which there are two or more.
+
+    First by Output TPS, then by time per output token. `folder_of` says where the run of a cell lies.
+    """
+    groups: dict[bytes, dict[int, list[CellResult]]] = {}
+    for cell in cells:
+        length = cell.settings.get(DRAFT_LENGTH)
+        if length is not None:
+            groups.setdefault(_others(cell), {}).setdefault(length, []).append(cell)
+    several = [group for group in groups.values() if len(group) > 1]
+    return [_best(group, metric, folder_of) for metric in MEASURES for group in several]
+
+
+def _others(cell: CellResult) -> bytes:
+    """What cells of one group have in common."""
+    shared = {key: value for key, value in cell.settings.items() if key != DRAFT_LENGTH}
+    return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
+
+
+def _best(group: Mapping[int, Sequence[CellResult]], metric: Metric, folder_of: Callable[[CellResult], Path]) -> Best:
+    measure = MEASURES[metric]
+    values = {length: over_runs([measure.value(run) for run in _runs(group[length])]) for length in sorted(group)}
+    defined = {length: value.value for length, value in values.items() if value.value is not None}
+    choose = max if measure.higher_is_better else min
+    best = choose(defined, key=lambda length: defined[length]) if defined else None
+    options = []
+    for length, value in values.items():
+        apart: tuple[bool | None, ToldBy | None] = (None, None)
+        if best is not None and length != best and length in defined:
+            apart = _told_apart(measure, group[best], group[length], values[best], value, folder_of)
+        speedup = over_runs([measure.speedup(run) for run in _runs(group[length])])
+        options.append(Option(draft_length=length, value=value, speedup=speedup, told_apart=apart[0], by=apart[1]))
+    first = next(iter(group.values()))[0]
+    return Best(
+        settings={key: value for key, value in first.settings.items() if key != DRAFT_LENGTH},
+        metric=metric,
+        draft_length=best,
+        not_told_apart=[each.draft_length for each in options if each.draft_length == best or each.told_apart is False],
+        options=options,
+    )
+
+
+def _runs(cells: Sequence[CellResult]) -> list[Headline]:
+    return [cell.headline for cell in cells if cell.headline is not None]
+
+
+def _told_apart(
+    measure: _Measure,
+    best: Sequence[CellResult],
+    other: Sequence[CellResult],
+    best_value: OverRuns,
+    other_value: OverRuns,
+    folder_of: Callable[[CellResult], Path],
+) -> tuple[bool, ToldBy | None]:
+    """Whether the best is better by more than chance, and what says so.
+
+    Repeats made side by side say it best: their ratio has in it what differs from run to run. Without three of them
+    it is what the prompts say: intervals that do not overlap, or the ratio over the same turns.
+    """
+    ratios = _ratios_of_repeats(measure, best, other)
+    if len(ratios) >= MIN_RUNS:
+        return mean_interval(ratios).low > 0, "repeats"
+    if _apart(best_value, other_value) or _apart(other_value, best_value):
+        return True, "intervals"
+    ratio = _ratio_over_turns(measure, best, other, folder_of)
+    if ratio is None or ratio.low is None:
+        return False, None
+    return ratio.low > 1, "turns"
+
+
+def _ratios_of_repeats(measure: _Measure, best: Sequence[CellResult], other: Sequence[CellResult]) -> list[float]:
+    """Logarithms of best / other, of each repeat that both have; above 0 the best is better."""
+    mine, theirs = (
+        {cell.repeat: measure.value(cell.headline).value for cell in cells if cell.headline} for cells in (best, other)
+    )
+    pairs = [(mine[repeat], theirs[repeat]) for repeat in sorted(mine.keys() & theirs.keys())]
+    sign = 1 if measure.higher_is_better else -1
+    return [sign * math.log(value / against) for value, against in pairs if value and against]
+
+
+def _apart(lower: OverRuns, upper: OverRuns) -> bool:
+    return lower.high is not None and upper.low is not None and lower.high < upper.low
+
+
+def _ratio_over_turns(
+    measure: _Measure, best: Sequence[CellResult], other: Sequence[CellResult], folder_of: Callable[[CellResult], Path]
+) -> Cell | None:
+    """Of the first repeat that both have; None where there is none, or it cannot be read any more."""
+    mine, theirs = ({cell.repeat: cell for cell in cells if cell.headline} for cells in (best, other))
+    common = sorted(mine.keys() & theirs.keys())
+    if not common:
+        return None
+    try:
+        runs = [read_records(folder_of(cells[common[0]])) for cells in (mine, theirs)]
+        return measure.ratio(compare(runs[0], runs[1], _BOOTSTRAP))
+    except SpeedBenchError:
+        return None
