@@ -20,8 +20,10 @@ NAMES = re.compile(
 )
 """What a run folder may hold, relative to it. No other file is sent, and none is taken."""
 TURNS = re.compile(r"turns-[0-9]{1,4}\.jsonl")
+GROWING = re.compile(r"turns-.*|engine-.*")
+"""Those that may become large; what was set aside, and all others, are sent whole."""
 CHUNK_BYTES = 4 << 20
-"""Of one file at a time; a line that is longer, and a file that was set aside, is sent whole."""
+"""Of one file at a time, but for a line that is longer."""
 ENDING_BYTES = 4096
 
 
@@ -80,7 +82,7 @@ def _missing(folder: Path, name: str, held: Held | None) -> Parcel | None:
             known = held is not None and held_of(file, held.num_bytes) == held
             at = held.num_bytes if held and known else 0
             file.seek(at)
-            data = file.read(-1 if "/" in name else CHUNK_BYTES)
+            data = file.read(CHUNK_BYTES if GROWING.fullmatch(name) else -1)
             if name.endswith(".jsonl"):
                 if b"\n" not in data and len(data) == CHUNK_BYTES:
                     data += file.read()
