@@ -134,6 +134,8 @@ class Batch:
         """Pass after pass, for ever."""
         due_s = self._clock()
         while True:
+            await asyncio.sleep(0)  # what came while the last pass was sent is read,
+            await asyncio.sleep(0)  # for which the loop goes round once
             began_s = self._clock()
             await self._take_in()
             part = self._participants(began_s)
