@@ -1,7 +1,7 @@
 """The settings of a load: how many at once, or when, and what service is asked for."""
 
 import re
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 

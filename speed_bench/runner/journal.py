@@ -51,7 +51,7 @@ class RunFile(BaseModel):
         if self.protocol.based_on != other.protocol.based_on:
             changed.append(f"protocol (was {self.protocol.based_on!r}, is {other.protocol.based_on!r})")
         mine, theirs = self.provenance, other.provenance
-        if mine.data != theirs.data:
+        if mine.data.manifest_sha256 != theirs.data.manifest_sha256:
             was, now = mine.data.manifest_sha256[:12], theirs.data.manifest_sha256[:12]
             changed.append(f"the prompts (manifest was {was}, is {now})")
         for name, old, new in (("model", mine.model, theirs.model), ("draft", mine.draft, theirs.draft)):

@@ -127,6 +127,7 @@ def under_load(
     Raises ConfigError where more are asked for than there are.
     """
     if config.prompts_per_stream is None and config.num_prompts is None and config.arrivals == "closed":
+        _require_enough(len(rows), config)
         return rows, None
     mixed = interleaved(rows)
     wanted = config.num_prompts or len(mixed)
@@ -137,11 +138,8 @@ def under_load(
             f"--num-prompts {wanted} is more than the {len(mixed)} prompts of {config.edition}/{config.config}; "
             "add --repeat-prompts to run some of them again"
         )
-    if config.arrivals == "closed" and wanted < config.concurrency:
-        raise ConfigError(
-            f"--concurrency {config.concurrency} is more than the {wanted} prompts of the run, so streams would idle; "
-            "lower it, or add --num-prompts N --repeat-prompts"
-        )
+    if config.arrivals == "closed":
+        _require_enough(wanted, config)
     led = tuple(mixed[number % len(mixed)] for number in range(wanted))
     if config.arrivals == "closed":
         return led, None
@@ -151,6 +149,16 @@ def under_load(
     if not times_s:
         raise ConfigError("no conversation begins within --max-duration; raise it, or --rate")
     return led[: len(times_s)], times_s
+
+
+def _require_enough(num_prompts: int, config: RunConfig) -> None:
+    """Every stream of a closed loop has something to do."""
+    num_led = num_prompts * len(config.seeds)
+    if num_led < config.concurrency:
+        raise ConfigError(
+            f"--concurrency {config.concurrency} is more than the {num_led} conversations of the run, so streams would "
+            "idle; lower it, or add --num-prompts N --repeat-prompts to run prompts again"
+        )
 
 
 def interleaved(rows: Sequence[Conversation]) -> list[Conversation]:

@@ -1,0 +1,106 @@
+"""Streams spread over worker processes: the same answers as from one, and no turn is lost when one of them dies."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from command import num_lines, start, wait_until
+from simulated import FAST, Watching, simulated
+
+from speed_bench.errors import ClientError, EngineError
+from speed_bench.runner.journal import read_records
+from speed_bench.runner.worker import __name__ as WORKER
+
+SLOW = {"engine.speed": 2.0, "concurrency": 6, "workers": 3, "limit_per_category": 4}
+
+
+def workers() -> list[psutil.Process]:
+    """Those that were started by this process and still run."""
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if each.is_running() and WORKER in each.cmdline()]
+
+
+def answers(folder: Path) -> dict:
+    return {turn.key: turn.output_ids for turn in read_records(folder).turns}
+
+
+def test_several_workers_ask_the_same_as_one_and_each_keeps_what_it_asked(tmp_path: Path) -> None:
+    records = simulated(tmp_path / "three", concurrency=6, workers=3, limit_per_category=4)
+    simulated(tmp_path / "one", concurrency=6, workers=1, limit_per_category=4)
+    assert answers(tmp_path / "three") == answers(tmp_path / "one")
+    assert {path.name for path in (tmp_path / "three").glob("turns-*.jsonl")} == {f"turns-{n}.jsonl" for n in range(3)}
+    assert {turn.slot for turn in records.turns} == set(range(6))
+    [segment] = records.segments
+    assert segment.client.num_workers == 3
+    assert segment.client.num_reads >= sum(len(turn.arrivals) for turn in records.turns)
+    assert workers() == []
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_costs_its_turns_under_way_and_nothing_else(tmp_path: Path) -> None:
+    def kill_one(num_ended: int) -> None:
+        if num_ended == 2:
+            workers()[0].kill()
+
+    watching = Watching(kill_one)
+    with pytest.raises(ClientError, match=r"a worker of our client \(pid \d+\) was killed by SIGKILL") as died:
+        simulated(tmp_path, watching=watching, **SLOW)
+    assert any("kept" in note and "--resume" in note for note in died.value.__notes__)
+    kept = answers(tmp_path)
+    assert {turn.key for turn in watching.ended} <= set(kept)
+    assert workers() == []
+    finished = simulated(tmp_path, resume=True, **SLOW)
+    assert len(finished.turns) == finished.num_planned
+    assert kept.items() <= answers(tmp_path).items()
+
+
+@pytest.mark.long
+def test_an_engine_that_is_killed_under_several_workers_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
+    def kill_engine(num_ended: int) -> None:
+        if num_ended == 2:
+            for each in psutil.Process().children(recursive=True):
+                if "simulator" in " ".join(each.cmdline()):
+                    each.kill()
+
+    with pytest.raises(EngineError, match=r"was killed by SIGKILL|does not answer any more"):
+        simulated(tmp_path, watching=Watching(kill_engine), **SLOW)
+    kept = read_records(tmp_path)
+    assert kept.turns
+    assert not kept.segments[-1].whole
+    assert workers() == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_a_run_its_workers_and_its_engine_end_too(tmp_path: Path, how: signal.Signals) -> None:
+    settings = [f"--set={key}={value}" for key, value in {**FAST, **SLOW}.items() if key not in ("engine", "baseline")]
+    process = start("run", "--engine", "simulator", "--no-baseline", *settings, "--out", tmp_path / "run")
+    shards = [tmp_path / "run" / f"turns-{worker}.jsonl" for worker in range(3)]
+    wait_until(lambda: sum(map(num_lines, shards)) >= 2)
+    ours = psutil.Process(process.pid).children(recursive=True)
+    assert sum(WORKER in each.cmdline() for each in ours) == 3
+    os.killpg(process.pid, how)
+    process.communicate(timeout=30)
+    wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in ours), 10)
+    records = read_records(tmp_path / "run")
+    assert len(records.turns) >= 2
+    assert len(simulated(tmp_path / "run", resume=True, **SLOW).turns) == records.num_planned
+
+
+@pytest.mark.long
+def test_a_load_that_was_interrupted_is_begun_again_and_what_there_was_of_it_stays(tmp_path: Path) -> None:
+    flags = {"arrivals": "constant", "rate": 20.0, "concurrency": 4}
+
+    def stop(num_ended: int) -> None:
+        if num_ended == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulated(tmp_path, watching=Watching(stop), **flags)
+    interrupted = [turn.key for turn in read_records(tmp_path).turns]
+    records = simulated(tmp_path, resume=True, **flags)
+    assert len(records.turns) == records.num_planned
+    assert [segment.whole for segment in records.segments] == [True]
+    assert num_lines(tmp_path / "interrupted-1" / "turns-0.jsonl") == len(interrupted) >= 2
