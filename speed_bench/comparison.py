@@ -78,7 +78,7 @@ def _refusal(run: RunRecords, baseline: RunRecords) -> str | None:
             return f"{name} was interrupted or resumed"
         if not whole_segments(records):
             return f"{name} has no finished turn in a whole segment"
-    here, there = ({(turn.id, turn.seed) for turn in records.turns} for records in (run, baseline))
+    here, there = ({turn.key for turn in records.turns} for records in (run, baseline))
     if here != there:
         return f"they finished different turns: {len(here - there)} only the run, {len(there - here)} only the baseline"
     return None

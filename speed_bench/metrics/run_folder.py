@@ -7,6 +7,7 @@ from typing import Any
 from speed_bench.errors import RunFolderError
 from speed_bench.runner.benchmark import BASELINE
 from speed_bench.runner.journal import read_records, read_run_file
+from speed_bench.timing import in_open_loop
 from speed_bench.types import RunRecords, Step, TurnRecord
 
 
@@ -63,13 +64,14 @@ def _run(folder: Path, turns: Sequence[TurnRecord]) -> dict[str, Any]:
     run = read_run_file(folder)
     config, steps = run.config, [_steps(turn) for turn in turns]
     return {
-        "rows": [f"{turn.id} seed {turn.seed}" for turn in turns],
+        "rows": [f"{turn.id} seed {turn.seed}" + f" repeat {turn.repeat}" * (turn.repeat > 0) for turn in turns],
         "settings": {
             "model": config.model,
             "temperature": config.temperature,
             "max_tokens": config.max_tokens,
             "seeds": list(config.seeds),
             "concurrency": config.concurrency,
+            **({} if config.arrivals == "closed" else {"arrivals": config.arrivals, "request_rate": config.rate}),
             "warmup_per_slot": config.warmup_per_slot,
             "history": config.history,
             "data": run.provenance.data.manifest_sha256,
@@ -88,7 +90,7 @@ def _uninterrupted(folder: Path) -> RunRecords:
 
 
 def _turns(records: RunRecords) -> list[TurnRecord]:
-    return sorted(records.turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.id, turn.seed))
+    return sorted(records.turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.id, turn.seed, turn.repeat))
 
 
 def _steps(turn: TurnRecord) -> tuple[Step, ...] | None:
@@ -102,9 +104,9 @@ def _arrivals(turns: Sequence[TurnRecord], name: str) -> dict[str, Any]:
     arrivals = [[(at, num) for at, num in turn.arrivals if num] for turn in turns]
     return {
         name: arrivals,
-        "start_s": [turn.sent_at_s for turn in turns],
-        "slots": [turn.slot for turn in turns],
-        "seeds": [turn.seed for turn in turns],
+        "start_s": [turn.start_s for turn in turns],
+        "slots": None if in_open_loop(turns) else [turn.slot for turn in turns],
+        "seeds": [turn.seed + turn.repeat * 2**32 for turn in turns],
     }
 
 
