@@ -106,7 +106,7 @@ def _throughput_table(points: Sequence[Point], plan: str) -> Table:
     tiers = sorted({name for point in points for name in point.scores.acceptance.categories})
     tiers = tiers if 1 < len(tiers) <= TIERS_SHOWN else []
     headings = [f"{plan}\n", "arm\n", "Output\nTPS", "steady\nTPS", *(["per\nGPU"] if per_gpu else []), "User\nTPS p50"]
-    headings += [*(["speed-up\n"] if compared else []), "accept.\nlength", *(_tier(name) for name in tiers), "turns\n"]
+    headings += [*(["speed-up\n"] if compared else []), "accept.\nlength", *_tiers(tiers), "turns\n"]
     table = _table(headings)
     for point in points:
         serving, acceptance = point.scores.serving, point.scores.acceptance
@@ -122,14 +122,15 @@ def _throughput_table(points: Sequence[Point], plan: str) -> Table:
     return table
 
 
-def _tier(name: str) -> str:
-    """The name of a category as a heading of two lines.
+def _tiers(names: Sequence[str]) -> list[str]:
+    """Names of categories as narrow headings of two lines: their first words, where these tell them apart.
 
-    >>> _tier("low_entropy")
-    'low\\nentropy'
+    >>> _tiers(["low_entropy", "mixed"]), _tiers(["code_c", "code_java"])
+    (['low\\n', 'mixed\\n'], ['code\\nc', 'code\\njava'])
     """
-    first, _, rest = name.partition("_")
-    return f"{first[:9]}\n{rest[:9]}"
+    parts = [name.partition("_") for name in names]
+    alone = len({first for first, _, _ in parts}) == len(parts)
+    return [f"{first[:8]}\n{'' if alone else rest[:8]}" for first, _, rest in parts]
 
 
 def _speedup(scores: Scores) -> str:
