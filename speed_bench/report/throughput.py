@@ -126,11 +126,11 @@ def _tiers(names: Sequence[str]) -> list[str]:
     """Names of categories as narrow headings of two lines: their first words, where these tell them apart.
 
     >>> _tiers(["low_entropy", "mixed"]), _tiers(["code_c", "code_java"])
-    (['low\\n', 'mixed\\n'], ['code\\nc', 'code\\njava'])
+    (['low\\nlength', 'mixed\\nlength'], ['code\\nc', 'code\\njava'])
     """
     parts = [name.partition("_") for name in names]
     alone = len({first for first, _, _ in parts}) == len(parts)
-    return [f"{first[:8]}\n{'' if alone else rest[:8]}" for first, _, rest in parts]
+    return [f"{first[:8]}\n{'length' if alone else rest[:8]}" for first, _, rest in parts]
 
 
 def _speedup(scores: Scores) -> str:
