@@ -156,9 +156,10 @@ def _kind(failure: Failure) -> str:
 
 
 def _in_order(run: RunRecords) -> RunRecords:
-    """The same run, its turns in the order of time, so that no sum depends on the order of the journal."""
+    """The same run in the order of time, so that neither a sum nor a sentence depends on the order of the journal."""
     turns = sorted(run.turns, key=lambda turn: (turn.segment, turn.sent_at_s, turn.id, turn.seed, turn.repeat))
-    return replace(run, turns=tuple(turns))
+    failures = sorted(run.failures, key=lambda failure: (failure.segment, failure.at_s, failure.id, failure.key))
+    return replace(run, turns=tuple(turns), failures=tuple(failures))
 
 
 def _conversations(turns: Iterable[TurnRecord]) -> list[_Conversation]:

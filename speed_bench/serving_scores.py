@@ -49,7 +49,7 @@ _OVERALL: dict[str, _Values] = _STEADY | {
     "osl": lambda turn: [turn.num_output_tokens],
 }
 _SEEN_BY_CLIENT = ("ttft_s", "e2e_s", "step_gap_s")
-_NO_GPUS = "the number of GPUs is not known; say it with num_gpus"
+_NO_GPUS = "the number of GPUs is not known; say it with --gpus N"
 _NOT_SCHEDULED = "in a closed loop a turn is due when its stream is free"
 _Spans = Sequence[tuple[Span, Segment, Sequence[TurnRecord]]]
 

@@ -89,17 +89,15 @@ def serving_lines(scores: Scores) -> Iterator[str]:
             f"steady {number(serving.steady_output_tps_per_gpu, 1)}"
         )
     if serving.goodput:
-        yield from _goodput_lines(serving.goodput, "")
+        yield _goodput_line(serving.goodput, "goodput")
+        yield from map(_term, serving.goodput.terms)
     if serving.steady and serving.steady.goodput:
-        yield from _goodput_lines(serving.steady.goodput, ", steady")
+        yield _goodput_line(serving.steady.goodput, "goodput while the load was steady")
 
 
-def _goodput_lines(goodput: Goodput, which: str) -> Iterator[str]:
-    share = goodput.goodput_share
-    rate = interval(goodput.goodput_rps)
-    yield f"goodput{which}: {rate} requests/s kept every limit ({_percent(share)} of {share.n})"
-    for term in goodput.terms:
-        yield _term(term)
+def _goodput_line(goodput: Goodput, name: str) -> str:
+    rate, share = interval(goodput.goodput_rps), goodput.goodput_share
+    return f"{name}: {rate} requests/s kept every limit ({_percent(share)} of {share.n})"
 
 
 def _term(term: SloScores) -> str:
