@@ -249,11 +249,12 @@ def _validated(data: Mapping[str, Any]) -> RunConfig:
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"] if part not in ENGINE_CONFIGS)
             sentence = problem["msg"].removeprefix("Value error, ")
-            problems.append(
-                f"{key}: {sentence} (got {problem['input']!r})"
-                if key and problem["type"] != "value_error"
-                else sentence
-            )
+            if problem["type"] == "missing":  # of the settings above it, which the protocol does not fix
+                problems.append(f"the protocol does not say the {key}; say it: --{key.replace('_', '-')}")
+            elif key and problem["type"] != "value_error":
+                problems.append(f"{key}: {sentence} (got {problem['input']!r})")
+            else:
+                problems.append(sentence)
         raise ConfigError("; ".join(problems)) from error
 
 

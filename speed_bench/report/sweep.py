@@ -28,6 +28,8 @@ from speed_bench.types import Outcome
 
 ROWS_SHOWN = 200
 """More are in the file."""
+WIDEST = 1000
+"""Columns of a table in a file."""
 _HEADINGS = {"algorithm": "algorithm", DRAFT_LENGTH: "K", "concurrency": "C"}
 _WHAT = {"output_tps": "Output TPS", "tpot_s": "TPOT"}
 
@@ -161,9 +163,13 @@ def print_state(summary: Summary, folder: Path, console: Console) -> None:
 
 
 def _print_table(table: Table, console: Console) -> None:
-    """In a file as wide as it is."""
-    width = None if console.is_terminal else max(console.width, console.measure(table).maximum)
-    console.print(table, width=width, crop=False)
+    """In a file as wide as it is: names must not be cut there."""
+    before = console.width
+    if not console.is_terminal:
+        console.width = WIDEST
+        console.width = max(before, console.measure(table).maximum)
+    console.print(table)
+    console.width = before
 
 
 def _varies(key: str, summary: Summary) -> bool:

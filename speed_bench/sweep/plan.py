@@ -131,10 +131,13 @@ def _resolved(
     if settings.get("algorithm") == "none":
         settings = {key: value for key, value in settings.items() if key not in ("draft", "draft_length")}
     try:
-        return resolve(settings, protocol=spec.protocol, detect=detect)
+        config, protocol = resolve(settings, protocol=spec.protocol, detect=detect)
     except ConfigError as error:
         cell = ", ".join(f"{key} {settings[key]}" for key in spec.swept if key in settings)
         raise ConfigError(f"{error}{f' (in the cell {cell})' if cell else ''}") from error
+    if config.algorithm == "none" and not config.engine.attached:
+        config = config.without_speculation()  # settings of drafts make no cells of it
+    return config, protocol
 
 
 def _matches(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
@@ -173,7 +176,7 @@ def _readable(config: RunConfig, swept: Sequence[str]) -> str:
         value, last = settings.get(key), key.rpartition(".")[2]
         means_nothing = config.algorithm == "none" and last in OF_DRAFTS
         if key not in NAMED and isinstance(value, str | int | float) and not means_nothing:
-            words.append(_slug(f"{last}{_last(str(value))}"))
+            words.append(_slug(f"{'' if key == 'draft' else last}{_last(str(value))}"))
     return "-".join(word for word in words if word)[:LONGEST_NAME]
 
 

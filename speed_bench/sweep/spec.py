@@ -59,11 +59,11 @@ class SweepSpec(Settings):
     @field_validator("exclude", mode="before")
     @classmethod
     def _entries(cls, exclude: Any) -> Any:
-        for entry in exclude if isinstance(exclude, list | tuple) else (exclude,):
-            if not isinstance(entry, Mapping) or not entry:
-                raise ValueError(
-                    f"it is a list of settings, such as [{{algorithm: ngram, draft_length: 5}}], not {entry!r}"
-                )
+        entries = exclude if isinstance(exclude, list | tuple) else [None]
+        if not all(isinstance(entry, Mapping) and entry for entry in entries):
+            raise ValueError(
+                f"it is a list of settings, such as [{{algorithm: ngram, draft_length: 5}}], not {exclude!r}"
+            )
         return exclude
 
     @property

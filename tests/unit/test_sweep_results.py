@@ -1,0 +1,423 @@
+"""What came of the cells of a sweep: repeats together, the best draft length, the summary, the folder."""
+
+import csv
+import io
+import random
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+from records import steps_of, turn
+from rich.console import Console
+
+from speed_bench.errors import ConfigError, EngineError, RunFolderError, UndefinedMetric
+from speed_bench.report.sweep import SweepProgress, duration, print_plan, print_summary
+from speed_bench.runner.journal import Journal, RunFile, make_folder, read_run_file, write_run_file
+from speed_bench.scores import Cell as Value
+from speed_bench.sweep.cells import Cell, SweepObserver
+from speed_bench.sweep.folder import is_finished, opened, read_errors, read_sweep
+from speed_bench.sweep.plan import plan
+from speed_bench.sweep.prompts import asked
+from speed_bench.sweep.repeats import mean_interval, over_runs, t_quantile
+from speed_bench.sweep.results import Best, Summary
+from speed_bench.sweep.running import run_sweep
+from speed_bench.sweep.spec import spec_of
+from speed_bench.sweep.summary import SUMMARY, SUMMARY_CSV, summarise
+from speed_bench.types import Segment, Step, TurnRecord
+
+PROMPTS = 12
+RECORDED = Path(__file__).parent.parent / "recordings" / "run"
+
+
+def a_run_file() -> RunFile:
+    """That of a recorded run."""
+    return read_run_file(RECORDED)
+
+
+class Silent:
+    """A `SweepObserver` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, str | None] = {}
+
+    def begin(self, cell: Cell, num_turns: int, earlier: object) -> None:
+        pass
+
+    def turns(self, cell: Cell, num_done: int, num_failed: int) -> None:
+        pass
+
+    def end(self, cell: Cell, error: Exception | None) -> None:
+        self.ended[cell.name] = None if error is None else str(error)
+
+
+class Written:
+    """A `Place` where every cell comes out as a function says: turns, or an error."""
+
+    def __init__(self, run_file: RunFile, turns_of) -> None:
+        self.run_file, self.turns_of = run_file, turns_of
+        self.ran: list[str] = []
+
+    def run(self, cells, sweep: Path, observer: SweepObserver) -> None:
+        for cell in cells:
+            self.ran.append(cell.name)
+            try:
+                write_run(cell, cell.folder(sweep), self.run_file, self.turns_of(cell))
+            except EngineError as error:
+                observer.end(cell, error)
+            else:
+                observer.end(cell, None)
+
+
+def write_run(cell: Cell, folder: Path, like: RunFile, turns: list[TurnRecord], *, whole: bool = True) -> None:
+    run = like.model_copy(
+        update={
+            "config": cell.config,
+            "protocol": cell.protocol,
+            "num_turns_planned": PROMPTS,
+            "baseline_at": cell.baseline_at,
+        }
+    )
+    make_folder(folder)
+    write_run_file(folder, run)
+    with Journal(folder, run) as journal:
+        journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None))
+        for each in turns:
+            journal.add(each)
+        if whole:
+            journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None, wall_s=99.0, whole=True))
+
+
+def turns_at(step_s: float, *, drafted: int = 3, noise_s: float = 0.0, seed: int = 0) -> list[TurnRecord]:
+    """One stream that answers short and long prompts; a step takes `step_s`, give or take."""
+    chance, at_s, turns = random.Random(seed), 0.0, []
+    for number in range(PROMPTS):
+        num_steps = 3 + 5 * number % 31
+        steps = steps_of(*[1] * num_steps, drafted=drafted) if drafted else (Step(0, 0, 1),) * (2 * num_steps)
+        found = turn(f"{number:032x}/0", steps, at_s=at_s, step_s=step_s + chance.uniform(-noise_s, noise_s))
+        turns.append(found)
+        at_s = found.finished_at_s
+    return turns
+
+
+def summary_of(tmp_path: Path, run_file: RunFile, step_s_of, **spec) -> Summary:
+    """A sweep over draft lengths 1, 3, 5 whose cells take `step_s_of(draft length, repeat)` a step."""
+    given = spec_of({"axes": {"draft_length": [1, 3, 5]}, "order": "listed", "baseline": False, **spec})
+    place = Written(run_file, lambda cell: step_s_of(cell.config.draft_length, cell.repeat))
+    run_sweep(given, plan(given), tmp_path / "sweep", place, Silent())
+    return summarise(tmp_path / "sweep")
+
+
+def best_of(summary: Summary, metric: str = "output_tps") -> Best:
+    [best] = [best for best in summary.best if best.metric == metric]
+    return best
+
+
+@pytest.mark.parametrize(("degrees", "t"), [(1, 12.7062), (2, 4.3027), (3, 3.1824), (10, 2.2281), (30, 2.0423)])
+def test_students_t_is_that_of_the_tables(degrees: int, t: float) -> None:
+    assert t_quantile(degrees) == pytest.approx(t, abs=5e-5)
+
+
+def test_the_interval_of_three_runs_is_between_them_and_of_fewer_that_of_one() -> None:
+    runs = [Value.of(value, 10, (value - 1, value + 2)) for value in (9.0, 10.0, 11.0)]
+    three, two, one = over_runs(runs), over_runs(runs[:2]), over_runs(runs[:1])
+    assert (three.low, three.high) == pytest.approx((10 - 4.3027 / 3**0.5, 10 + 4.3027 / 3**0.5), abs=1e-4)
+    assert (two.value, two.low, two.high, two.between_runs) == (9.5, 8.5, 11.5, False)
+    assert (one.value, one.low, one.high, one.n, one.num_runs) == (9.0, 8.0, 11.0, 10, 1)
+
+
+def test_runs_without_a_value_are_not_counted_as_anything() -> None:
+    runs = [Value.of(4.0, 10), Value.undefined("it was interrupted"), Value.of(6.0, 10)]
+    assert (over_runs(runs).value, over_runs(runs).num_runs, over_runs(runs).low) == (5.0, 2, None)
+    assert over_runs([runs[1]]).reason == "it was interrupted"
+    assert over_runs([]).value is None
+    with pytest.raises(UndefinedMetric):
+        mean_interval([1.0])
+
+
+def test_the_best_is_told_apart_over_the_same_turns_where_intervals_overlap(tmp_path: Path, run_file: RunFile) -> None:
+    found = best_of(summary_of(tmp_path, run_file, lambda k, _: turns_at({1: 0.52, 3: 0.5, 5: 0.9}[k])))
+    one, three, five = found.options
+    assert one.value.high > three.value.low, "long and short prompts make wide intervals"
+    assert (found.draft_length, found.not_told_apart) == (3, [3])
+    assert (one.told_apart, one.by, five.told_apart) == (True, "turns", True)
+    assert three.told_apart is None
+
+
+def test_chance_tells_nothing_apart(tmp_path: Path, run_file: RunFile) -> None:
+    def noisy(k: int, _: int) -> list[TurnRecord]:
+        return turns_at({1: 0.501, 3: 0.5, 5: 1.5}[k], noise_s=0.2, seed=k)
+
+    found = best_of(summary_of(tmp_path, run_file, noisy))
+    assert set(found.not_told_apart) == {1, 3}
+
+
+def test_less_time_per_token_is_better(tmp_path: Path, run_file: RunFile) -> None:
+    found = best_of(summary_of(tmp_path, run_file, lambda k, _: turns_at({1: 0.4, 3: 0.5, 5: 0.3}[k])), "tpot_s")
+    assert (found.draft_length, found.not_told_apart) == (5, [5])
+    assert found.options[2].value.value == pytest.approx(0.15)
+
+
+def test_what_differs_from_run_to_run_counts_where_there_are_three(tmp_path: Path, run_file: RunFile) -> None:
+    spec, drift = {"axes": {"draft_length": [1, 3]}, "repeats": 3}, {0: 1.0, 1: 1.5, 2: 0.7}
+
+    def side_by_side(k: int, repeat: int) -> list[TurnRecord]:
+        return turns_at({1: 0.52, 3: 0.5}[k] * drift[repeat])
+
+    found = best_of(summary_of(tmp_path, run_file, side_by_side, **spec))
+    assert found.options[1].value.between_runs
+    assert found.options[1].value.low < found.options[0].value.value, "what all runs of a repeat share widens both"
+    assert (found.draft_length, found.not_told_apart, found.options[0].by) == (3, [3], "repeats")
+
+    def at_random(k: int, repeat: int) -> list[TurnRecord]:
+        return turns_at({1: 0.52, 3: 0.5}[k] * drift[(repeat + k) % 3])
+
+    found = best_of(summary_of(tmp_path / "other", run_file, at_random, **spec))
+    assert found.not_told_apart == [1, 3]
+
+
+def test_each_load_has_its_own_best(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"axes": {"draft_length": [1, 3], "concurrency": [1, 2]}, "baseline": False})
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        return turns_at(0.5 if (cell.config.draft_length == 3) == (cell.config.concurrency == 1) else 0.9)
+
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, turns_of), Silent())
+    found = {best.settings["concurrency"]: best.draft_length for best in summarise(tmp_path / "sweep").best}
+    assert found == {1: 3, 2: 1}
+
+
+FAILING = spec_of(
+    {"base": {"engine": "simulator", "algorithm": "mtp"}, "axes": {"draft_length": [1, 3, 5]}, "order": "listed"}
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Written, Silent]:
+    """A sweep in which the cell of draft length 3 fails."""
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        if cell.config.draft_length == 3:
+            raise EngineError("the engine [is] gone")
+        return turns_at(0.5, drafted=cell.config.draft_length or 0)
+
+    folder = tmp_path_factory.mktemp("written") / "sweep"
+    place, observer = Written(a_run_file(), turns_of), Silent()
+    run_sweep(FAILING, plan(FAILING), folder, place, observer)
+    return folder, place, observer
+
+
+@pytest.fixture
+def failing(written: tuple[Path, Written, Silent], tmp_path: Path) -> Path:
+    """A copy of it, which a test may change."""
+    return shutil.copytree(written[0], tmp_path / "failing")
+
+
+def test_a_cell_that_fails_is_told_and_kept_and_the_others_go_on(written) -> None:
+    folder, place, observer = written
+    cells = plan(FAILING)
+    assert place.ran == [cell.name for cell in cells]
+    assert list(observer.ended.values()) == [None, None, "the engine [is] gone", None]
+    assert read_errors(folder) == {cells[2].name: "the engine [is] gone"}
+    summary = summarise(folder)
+    assert [cell.state for cell in summary.cells] == ["finished", "finished", "failed", "finished"]
+    assert (summary.cells[2].headline, summary.cells[2].error) == (None, "the engine [is] gone")
+
+
+def test_only_what_is_not_finished_is_run_again_and_then_it_has_not_failed(failing: Path, run_file: RunFile) -> None:
+    folder, cells = failing, plan(FAILING)
+    before = {path: path.read_bytes() for path in folder.glob("cells/*/*.jsonl")}
+    place = Written(run_file, lambda _: turns_at(0.4))
+    run_sweep(FAILING, cells, folder, place, Silent())
+    assert place.ran == [cells[2].name]
+    assert read_errors(folder) == {}
+    assert all(path.read_bytes() == content for path, content in before.items())
+    run_sweep(FAILING, cells, folder, place, Silent())
+    assert place.ran == [cells[2].name], "now nothing is left"
+
+
+def test_a_cell_is_compared_with_the_baseline_that_it_shares(failing: Path) -> None:
+    folder, cells = failing, plan(FAILING)
+    summary = summarise(folder)
+    assert {cell.baseline for cell in summary.cells[1:]} == {cells[0].name}
+    assert summary.cells[1].headline.speedup_output_tps.value == pytest.approx(2.0, rel=0.1)
+    assert summary.cells[0].headline.speedup_output_tps.value is None
+    assert best_of(summary).options[0].speedup.value == summary.cells[1].headline.speedup_output_tps.value
+
+
+def test_a_cell_that_ended_before_its_baseline_is_compared_with_it_later(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"axes": {"draft_length": [1]}, "order": "listed"})
+    baseline, cell = plan(spec)
+    place = Written(run_file, lambda cell: turns_at(0.5, drafted=cell.config.draft_length or 0))
+    run_sweep(spec, [cell, baseline], tmp_path / "sweep", place, Silent())
+    first = orjson.loads((cell.folder(tmp_path / "sweep") / "scores.json").read_bytes())
+    assert first["baseline"] is None
+    assert summarise(tmp_path / "sweep").cells[0].headline.speedup_output_tps.value > 1
+
+
+def test_a_cell_that_drafted_nothing_though_it_should_has_failed(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"axes": {"draft_length": [1]}, "baseline": False})
+    observer = Silent()
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, lambda _: turns_at(0.5, drafted=0)), observer)
+    [error] = observer.ended.values()
+    assert "not one token was drafted in 12 turns" in error
+    [cell] = summarise(tmp_path / "sweep").cells
+    assert (cell.state, cell.headline) == ("failed", None)
+
+
+def test_a_baseline_that_drafts_is_none_and_its_cells_have_failed(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"axes": {"draft_length": [1]}, "order": "listed"})
+    observer = Silent()
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, lambda _: turns_at(0.5)), observer)
+    first, second = observer.ended.values()
+    assert "no speculation was asked for" in first
+    assert "the baseline drafted" in second
+
+
+def test_the_summary_lies_in_the_folder_for_people_and_programs(failing: Path) -> None:
+    folder, cells = failing, plan(FAILING)
+    summary = summarise(folder)
+    assert Summary.model_validate_json((folder / SUMMARY).read_bytes()) == summary
+    rows = list(csv.DictReader((folder / SUMMARY_CSV).read_text().splitlines()))
+    assert [row["name"] for row in rows] == [cell.name for cell in cells]
+    first = summary.cells[1].headline
+    assert float(rows[1]["output_tps"]) == first.output_tps.value
+    assert float(rows[1]["ttft_s_p99"]) == first.ttft_s.p99
+    assert (rows[2]["state"], rows[2]["output_tps"], rows[2]["error"]) == ("failed", "", "the engine [is] gone")
+    assert rows[0]["speedup_output_tps"] == "", "undefined is not zero"
+
+
+def test_the_terminal_shows_all_of_it(failing: Path) -> None:
+    folder, cells = failing, plan(FAILING)
+    console = Console(record=True, width=100, file=io.StringIO())
+    print_summary(summarise(folder), folder, console)
+    shown = console.export_text()
+    for words in (
+        "algorithm  K",
+        "mtp        1",
+        "none       –",
+        "best draft length by Output TPS",
+        "best draft length by TPOT",
+    ):
+        assert words in shown, shown
+    assert f"failed {cells[2].name}: the engine [is] gone" in shown
+    assert "3 of 4 cells finished, 1 failed" in shown
+    assert "1 failed" in shown
+    assert "note: simulated" in shown
+    assert f"sweep folder: {folder}" in shown
+
+
+def test_what_is_printed_before_says_how_much_is_asked(tmp_path: Path) -> None:
+    cells = plan(spec_of({"axes": {"draft_length": [1, 3]}, "order": "listed"}))
+    console = Console(record=True, width=40, file=io.StringIO())
+    print_plan(cells, asked(cells), console)
+    shown = console.export_text()
+    assert all(cell.name in shown for cell in cells), "a name is not cut where it does not fit"
+    assert "3 cells, 1 of them without speculation; 81 turns; protocol quick" in shown
+
+
+def test_another_sweep_in_the_same_folder_is_refused_and_named(tmp_path: Path) -> None:
+    spec = spec_of({"axes": {"draft_length": [1, 3]}, "base": {"max_tokens": 8}})
+    other = spec_of({"axes": {"draft_length": [1, 5]}, "base": {"max_tokens": 9}})
+    with opened(tmp_path / "sweep", spec, plan(spec)):
+        pass
+    with pytest.raises(RunFolderError) as refused, opened(tmp_path / "sweep", other, plan(other)):
+        pass
+    assert "holds another sweep: base.max_tokens (was 8, is 9); axes.draft_length (was [1, 3], is [1, 5])" in str(
+        refused.value
+    )
+    assert read_sweep(tmp_path / "sweep").spec == spec
+
+
+def test_the_same_sweep_may_be_written_otherwise_and_made_otherwise(tmp_path: Path) -> None:
+    spec = spec_of({"axes": {"draft_length": [1, 3]}, "base": {"engine": {"threads": 2}}})
+    other = spec_of(
+        {
+            "axes": {"draft_length": [3, 1]},
+            "base": {"engine.threads": 2, "engine.start_timeout_s": 5},
+            "order": "listed",
+        }
+    )
+    with opened(tmp_path / "sweep", spec, plan(spec)):
+        pass
+    with opened(tmp_path / "sweep", other, plan(other)):
+        pass
+    assert {cell.config.engine.start_timeout_s for cell in read_sweep(tmp_path / "sweep").planned()} == {5}
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    spec = spec_of({})
+    with pytest.raises(RunFolderError, match=r"holds other files \(thesis.tex"), opened(tmp_path, spec, plan(spec)):
+        pass
+    with pytest.raises(RunFolderError, match="is not the folder of a sweep"):
+        read_sweep(tmp_path)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"sweep.json cannot be used: spec Field required"):
+        read_sweep(tmp_path)
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    spec = spec_of({})
+    with (
+        opened(tmp_path / "sweep", spec, plan(spec)),
+        pytest.raises(RunFolderError, match="in use"),
+        opened(tmp_path / "sweep", spec, plan(spec)),
+    ):
+        pass
+
+
+def test_a_cell_is_finished_when_all_turns_are_there_and_its_end_is_too(tmp_path: Path, run_file: RunFile) -> None:
+    [cell] = plan(spec_of({"baseline": False}))
+    folder, turns = tmp_path / "cell", turns_at(0.5)
+    assert not is_finished(folder)
+    write_run(cell, folder, run_file, turns[:-1])
+    assert not is_finished(folder)
+    with (folder / "turns-0.jsonl").open("ab") as journal:
+        journal.write(b'{"turn": torn')
+    assert not is_finished(folder)
+    write_run(cell, tmp_path / "killed", run_file, turns, whole=False)
+    assert not is_finished(tmp_path / "killed")
+    write_run(cell, tmp_path / "whole", run_file, turns)
+    assert is_finished(tmp_path / "whole")
+    (folder / "segments.jsonl").write_text("nonsense\n")
+    with pytest.raises(RunFolderError, match="journal that cannot be read"):
+        is_finished(folder)
+
+
+def test_when_it_is_stopped_it_says_how_to_go_on(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"axes": {"draft_length": [1, 3]}, "baseline": False, "order": "listed"})
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        if cell.config.draft_length == 3:
+            raise KeyboardInterrupt
+        return turns_at(0.5)
+
+    folder = tmp_path / "a sweep"
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run_sweep(spec, plan(spec), folder, Written(run_file, turns_of), Silent())
+    assert stopped.value.__notes__ == [
+        "1 of 2 cells are finished, and every finished turn of the others is kept; "
+        f"go on with: speed-bench sweep '{folder}'"
+    ]
+    assert [cell.state for cell in summarise(folder).cells] == ["finished", "waiting"]
+
+
+def test_progress_counts_cells_and_estimates_what_is_left(tmp_path: Path) -> None:
+    cells = plan(spec_of({"axes": {"draft_length": [1, 3]}, "order": "listed"}))
+    now_s, console = [0.0], Console(record=True, width=120, file=io.StringIO())
+    progress = SweepProgress(tmp_path, cells, console, side_by_side=True, now_s=lambda: now_s[0])
+    progress.begin(cells[0], 10, ())
+    now_s[0] = 30.0
+    progress.turns(cells[0], 4, 1)
+    progress.end(cells[0], ConfigError("no [such] model"))
+    progress.begin(cells[1], 10, ())
+    lines = console.export_text().splitlines()
+    assert lines == [
+        f"cell 1 of 3: {cells[0].name}",
+        "0 of 3 cells done, 1 running: 4/10 turns, 1 failed",
+        f"  failed {cells[0].name}: no [such] model",
+        f"cell 2 of 3 (about 60 s left): {cells[1].name}",
+    ]
+    assert progress.num_failed == 1
+    assert (duration(119), duration(121), duration(7300)) == ("119 s", "2 min", "2.0 h")
