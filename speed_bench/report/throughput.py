@@ -11,7 +11,7 @@ from rich.table import Table
 
 from speed_bench import pareto
 from speed_bench.report.curve import draw_curves
-from speed_bench.report.serving import NONE, REASONS_SHOWN, number
+from speed_bench.report.serving import NONE, REASONS_SHOWN, interval, number
 from speed_bench.scores import Cell, Scores
 
 WIDTH: Final = 100
@@ -59,6 +59,10 @@ def print_points(
     ordered = sorted(points, key=lambda point: (_rate(point), point.concurrency, point.arm == plain, point.arm))
     console.print(_throughput_table(ordered, plan), width=min(console.width, WIDTH))
     console.print(_latency_table(ordered, plan), width=min(console.width, WIDTH))
+    tiers = sorted({name for point in ordered for name in point.scores.acceptance.categories})
+    drafted = [point for point in ordered if point.arm != plain]
+    if drafted and 1 < len(tiers) <= TIERS_SHOWN:
+        console.print(_tier_table(drafted, plan, tiers), width=min(console.width, WIDTH))
     for line in _late(ordered):
         console.print(line, highlight=False, soft_wrap=True)
     measure, arms = curves_of(ordered)
@@ -103,64 +107,55 @@ def _table(headings: Sequence[str]) -> Table:
 def _throughput_table(points: Sequence[Point], plan: str) -> Table:
     per_gpu = any(point.scores.serving.output_tps_per_gpu.value is not None for point in points)
     compared = any(point.scores.baseline for point in points)
-    tiers = sorted({name for point in points for name in point.scores.acceptance.categories})
-    tiers = tiers if 1 < len(tiers) <= TIERS_SHOWN else []
-    headings = [f"{plan}\n", "arm\n", "Output\nTPS", "steady\nTPS", *(["per\nGPU"] if per_gpu else []), "User\nTPS p50"]
-    headings += [*(["speed-up\n"] if compared else []), "accept.\nlength", *_tiers(tiers), "turns\n"]
+    headings = [
+        f"{plan}\n",
+        "arm\n",
+        "Output\nTPS",
+        "steady\nTPS",
+        *(["steady\nper GPU", "per\nGPU"] if per_gpu else []),
+    ]
+    headings += ["User\nTPS p50", *(["speed-up\n"] if compared else []), "acceptance\nlength", "turns\n"]
     table = _table(headings)
     for point in points:
-        serving, acceptance = point.scores.serving, point.scores.acceptance
+        serving = point.scores.serving
         cells = [_large(serving.output_tps.value), _large(serving.steady_output_tps.value)]
-        cells += [_large(serving.output_tps_per_gpu.value)] if per_gpu else []
+        if per_gpu:
+            cells += [_large(serving.steady_output_tps_per_gpu.value), _large(serving.output_tps_per_gpu.value)]
         cells += [_large(serving.user_tps.p50), *([_speedup(point.scores)] if compared else [])]
-        lengths = [
-            acceptance.categories[name].acceptance_length if name in acceptance.categories else None for name in tiers
-        ]
-        cells += [number(cell) if cell else NONE for cell in (acceptance.overall.acceptance_length, *lengths)]
-        cells.append(str(serving.num_turns))
+        cells += [number(point.scores.acceptance.overall.acceptance_length), str(serving.num_turns)]
         table.add_row(_load(point), f" {escape(point.arm)}", *(f" {cell}" for cell in cells))
     return table
 
 
-def _tiers(names: Sequence[str]) -> list[str]:
-    """Names of categories as narrow headings of two lines: their first words, where these tell them apart.
-
-    >>> _tiers(["low_entropy", "mixed"]), _tiers(["code_c", "code_java"])
-    (['low\\nlength', 'mixed\\nlength'], ['code\\nc', 'code\\njava'])
-    """
-    parts = [name.partition("_") for name in names]
-    alone = len({first for first, _, _ in parts}) == len(parts)
-    return [f"{first[:8]}\n{'length' if alone else rest[:8]}" for first, _, rest in parts]
+def _tier_table(points: Sequence[Point], plan: str, tiers: Sequence[str]) -> Table:
+    """Acceptance length by category, of the arms that have any acceptance to show."""
+    table = _table([f"{plan}\n", "arm\n", *(f"{name}\nlength" for name in tiers)])
+    for point in points:
+        found = point.scores.acceptance.categories
+        cells = [interval(found[name].acceptance_length) if name in found else NONE for name in tiers]
+        table.add_row(_load(point), f" {escape(point.arm)}", *(f" {cell}" for cell in cells))
+    return table
 
 
 def _speedup(scores: Scores) -> str:
     cell = scores.baseline.speedup_output_tps if scores.baseline else None
     if cell is None or cell.value is None:
         return NONE
-    bounds = "" if cell.low is None else f" \\[{cell.low:.2f}, {cell.high:.2f}]"
-    return f"{cell.value:.2f}x{bounds}"
+    value, *bounds = interval(cell).split(" ", 1)
+    return " ".join([f"{value}x", *bounds])
 
 
 def _latency_table(points: Sequence[Point], plan: str) -> Table:
     every = [point.scores.serving for point in points]
     with_goodput = any(serving.goodput for serving in every)
     with_energy = any(serving.energy_j_per_token.value is not None for serving in every)
-    headings = [
-        f"{plan}\n",
-        "arm\n",
-        "TTFT p50\nms",
-        "p99\n",
-        "ITL p50\nms",
-        "p99\n",
-        "TPOT p50\nms",
-        "E2E p50\ns",
-        "p99\n",
-    ]
+    times = ("TTFT\nms p50", "\np99", "ITL\nms p50", "\np99", "TPOT\nms p50", "E2E\ns p50", "\np99")
+    headings = [f"{plan}\n", "arm\n", *times]
     headings += [*(["goodput\nreq/s"] if with_goodput else []), "ISL\nmean", "OSL\nmean"]
     table = _table([*headings, *(["J per\ntoken"] if with_energy else [])])
     for point, serving in zip(points, every, strict=True):
-        times = (serving.ttft_s.p50, serving.ttft_s.p99, serving.itl_s.p50, serving.itl_s.p99, serving.tpot_s.p50)
-        cells = [_large(None if value is None else 1e3 * value) for value in times]
+        in_ms = (serving.ttft_s.p50, serving.ttft_s.p99, serving.itl_s.p50, serving.itl_s.p99, serving.tpot_s.p50)
+        cells = [_large(None if value is None else 1e3 * value) for value in in_ms]
         cells += [_large(serving.e2e_s.p50), _large(serving.e2e_s.p99)]
         cells += [_goodput(serving.goodput.goodput_rps if serving.goodput else None)] if with_goodput else []
         cells += [_large(serving.isl.value), _large(serving.osl.value)]

@@ -1,6 +1,7 @@
 """The bootstrap of a closed loop replays it with other conversations."""
 
 import heapq
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,26 @@ def test_a_replay_gives_every_task_to_the_stream_that_is_free_first(durations_s,
     for duration_s in durations_s:
         heapq.heappush(free, heapq.heappop(free) + duration_s)
     assert replayed_span_s(np.array([durations_s], dtype=float), num_streams).tolist() == [max(free)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=30), st.integers(1, 6))
+def test_a_replay_of_an_open_loop_begins_no_task_before_it_is_due(tasks, num_streams):
+    due_s = np.cumsum([gap_s for _, gap_s in tasks])
+    free = [0.0] * num_streams
+    for (duration_s, _), at_s in zip(tasks, due_s, strict=True):
+        heapq.heappush(free, max(heapq.heappop(free), float(at_s)) + duration_s)
+    durations_s = np.array([[duration_s for duration_s, _ in tasks]], dtype=float)
+    assert replayed_span_s(durations_s, num_streams, due_s.astype(float)).tolist() == [max(free)]
+
+
+def test_where_the_schedule_rules_the_span_the_spread_is_that_of_the_tokens():
+    rng = np.random.default_rng(4)
+    tokens = rng.integers(5, 50, 60)
+    rare = replace(loop(tokens, tokens / 50, num_streams=4), due_s=np.arange(60) * 10.0)
+    found = resample_output_tps([(rare, 100.0)], ["qa"] * 60, resamples=4000, seed=0)
+    assert found.draws.std() == pytest.approx(100.0 * tokens.std(ddof=1) / tokens.mean() / np.sqrt(60), rel=0.05)
+    assert found.left_out.mean() == pytest.approx(100.0, rel=0.01)
 
 
 def test_draws_are_in_proportion_to_the_throughput_that_was_measured():

@@ -12,8 +12,10 @@ from speed_bench.serving import (
     goodput_rps,
     itl_s,
     meets,
+    open_loop_span,
     output_tps,
     percentiles,
+    slo_time_s,
     steady_output_tps,
     step_gap_s,
     tpot_s,
@@ -137,6 +139,46 @@ def test_steady_tps_counts_what_arrived_in_the_span_alone():
     assert steady_output_tps(segment, segment) == steady_output_tps(segment)
     assert steady_output_tps(segment, (None, segment[1])) == steady_output_tps(segment)
     assert steady_output_tps((None, segment[1])) is None
+
+
+def test_a_closed_loop_of_which_streams_never_began_has_no_steady_span():
+    turns = stream(0, 6.0, 12.0, 18.0) + stream(1, 6.0, 12.0, 18.0)
+    assert closed_loop_span(turns, num_streams=2) == (1.0, 18.0)
+    assert closed_loop_span(turns, num_streams=3) is None
+
+
+def test_a_time_limit_ends_the_steady_span_where_it_is_earlier():
+    turns = stream(0, 3.0, 6.0, 9.0, 12.0, 15.0)
+    assert closed_loop_span(turns, ended_at_s=13.0) == (1.0, 13.0)
+    assert closed_loop_span(turns, ended_at_s=40.0) == (1.0, 15.0)
+    assert closed_loop_span(turns, ended_at_s=10.0) is None
+
+
+def arrivals_every(gap_s: float, num: int, takes_s: float) -> list[tuple[float, list[tuple[float, int]]]]:
+    """Requests due one after the other, each answered by one token, after so long."""
+    return [(gap_s * n, [(gap_s * n + takes_s, 1)]) for n in range(num)]
+
+
+def test_the_steady_span_of_an_open_loop_is_from_warm_up_to_the_last_scheduled_arrival():
+    turns = arrivals_every(1.0, 31, 2.0)
+    assert open_loop_span(turns) == (0.0, 30.0)
+    assert open_loop_span(turns, warmed_up_at_s=7.5, ended_at_s=29.0) == (7.5, 29.0)
+    assert open_loop_span(turns, warmed_up_at_s=20.0) == (20.0, 30.0)
+    assert open_loop_span(turns, warmed_up_at_s=20.5) is None
+    assert open_loop_span([]) is None
+    assert open_loop_span([(0.0, [])]) is None
+
+
+def test_an_open_loop_is_not_steady_before_twice_what_is_under_way_has_ended():
+    assert open_loop_span(arrivals_every(1.0, 31, 9.0)) == (0.0, 30.0)  # 22 ended, 8 under way on average
+    assert open_loop_span(arrivals_every(1.0, 31, 12.0)) is None  # 19 ended, 10 under way
+    assert open_loop_span(arrivals_every(1.0, 31, 40.0)) is None  # none ended
+
+
+@pytest.mark.parametrize(("term", "time_s"), [("ttft_s", 0.5), ("tpot_s", 0.25), ("e2e_s", 1.25)])
+def test_a_time_that_an_slo_can_name_is_that_of_the_function_of_its_name(term, time_s):
+    assert slo_time_s(term, 0.5, ARRIVALS) == time_s
+    assert slo_time_s(term, 0.5, []) is None
 
 
 def test_end_to_end_is_the_last_token():
