@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 from conftest import turn_record
+from records import run_of, steps_of, turn
 from rich.console import Console
 
 from speed_bench.provenance import ModelFacts
 from speed_bench.report.terminal import LiveProgress, print_scores
 from speed_bench.runner.outcomes import ended
+from speed_bench.scores import Load, SloLimit
 from speed_bench.scoring import score
-from speed_bench.types import Failure, Outcome, RunRecords, Segment, TurnRecord
+from speed_bench.types import Energy, Failure, Lateness, Outcome, RunRecords, Segment, TurnRecord
 
 MODEL = ModelFacts(file="m.gguf", sha256="00", num_bytes=1)
 FAILURE = Failure("b/0", "rag", 0, 0, "request", "HTTP 503: [busy]", 1.0)
@@ -95,3 +97,61 @@ def test_where_there_is_no_terminal_a_line_comes_now_and_then() -> None:
     lines = watch([turn_record(n) for n in range(9)], width=None).splitlines()
     assert lines[0] == "speculation: 0/9 turns · – tokens/s · acceptance length –"
     assert 2 < len(lines) < 9
+
+
+LOADED = Load(concurrency=4, num_gpus=2, slo=(SloLimit(term="e2e_s", percentile=90, limit_s=2.5),))
+
+
+def told(run: RunRecords, load: Load | None = None, width: int = 100) -> str:
+    text = io.StringIO()
+    print_scores(score(run, load=load), Path("runs/mine"), MODEL, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def one_after_the_other(num: int = 12, **segment) -> RunRecords:
+    """Turns of 2 s and 5 tokens on one stream."""
+    return run_of(*(turn(f"q{n:02}/0", steps_of(1, 1), at_s=2.0 * n) for n in range(num)), **segment)
+
+
+def test_what_turns_waited_is_shown_where_they_met_each_other_or_the_clock() -> None:
+    assert "TTFT" not in told(one_after_the_other())
+    assert "TTFT" not in told(one_after_the_other(), Load(concurrency=1))
+    lines = {line.split()[0]: line.split() for line in told(one_after_the_other(), LOADED).splitlines() if line.split()}
+    assert lines["TTFT"] == ["TTFT", "ms", *["1000"] * 5, "12"]
+    assert lines["ITL"] == ["ITL", "ms", *["250"] * 5, "48"]
+    assert lines["E2E"] == ["E2E", "s", *["2.00"] * 5, "12"]
+    assert lines["OSL"] == ["OSL", "tokens", *["5.00"] * 5, "12"]
+    assert "wait" not in lines
+    due = [turn(f"q{n}/0", steps_of(1), at_s=n + 0.5, scheduled_at_s=float(n)) for n in range(3)]
+    by_clock = told(run_of(*due), Load(arrivals="poisson", rate=1.0, concurrency=1)).splitlines()
+    assert [line.split()[2:] for line in by_clock if line.startswith(" wait ms")] == [[*["500"] * 5, "3"]]
+
+
+def test_steady_percentiles_stand_beside_the_others_where_there_is_a_steady_state() -> None:
+    steady = told(one_after_the_other(), LOADED.model_copy(update={"concurrency": 1, "arrivals": "constant"}))
+    assert "steady p50" in steady
+    assert "Output TPS while the load was steady (23 s, 11 turns): " in steady
+    assert "no steady state: all 4 streams were busy together for less than 10 s" in told(one_after_the_other(), LOADED)
+
+
+def test_an_slo_is_told_by_its_goodput_and_whether_each_demand_was_met() -> None:
+    text = told(one_after_the_other(), LOADED)
+    assert "goodput: 0.50 [0.50, 0.50] requests/s kept every limit (100.0% of 12)" in text
+    assert "  e2e_s p90 is 2 s, limit 2.5 s, kept by 100.0%: met" in text
+    assert "Output TPS per GPU (2): 1.2 [1.2, 1.2], steady –" in text
+    strict = LOADED.model_copy(update={"slo": (SloLimit(term="ttft_s", percentile=50, limit_s=0.5),)})
+    failed = replace(one_after_the_other(1), failures=(FAILURE, replace(FAILURE, id="c/0")))
+    assert "  ttft_s p50 is not reached (2 of 3 turns brought no answer" in told(failed, strict)
+    assert "limit 0.5 s, kept by 0.0%: not met" in told(failed, strict)
+
+
+def test_energy_clocks_and_a_late_client_are_told_where_they_are_known() -> None:
+    plain = told(one_after_the_other())
+    for word in ("J per", "GiB", "clocks", "client_limited"):
+        assert word not in plain
+    used = Energy(gpu_j=120.0, cpu_j=30.0, peak_gpu_memory_bytes=3 * 2**30, num_gpus=1, span_s=24.0)
+    text = told(one_after_the_other(energy=used, clock_error_s=0.0012, lateness=Lateness(*[0.02] * 5)))
+    assert "2 J per output token (GPUs), 0.5 J per output token (CPU packages), at most 3.0 GiB of GPU memory" in text
+    assert "their clocks agree within 1.2 ms, which the span of Output TPS carries" in text
+    assert "client_limited: ttft_s p50 is 1000.0 ms, the client was late by 20.0 ms, and 7 more percentiles" in text
+    assert "--workers" in text
