@@ -112,8 +112,20 @@ def _resample(
     names = sorted({(turn.category, turn.question_id) for turn in timed[0]})
     times = sorted({(turn.seed, turn.repeat) for turn in timed[0]})
     loops = [_loop(turns, names, times, served) for turns in timed]
-    categories, drawn = [category for category, _ in names], list(zip(loops, values, strict=True))
-    return resample_output_tps(drawn, categories, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    strata = [f"{category}{' first' * first}" for (category, _), first in zip(names, _filling(loops[0]), strict=True)]
+    drawn = list(zip(loops, values, strict=True))
+    return resample_output_tps(drawn, strata, resamples=bootstrap.resamples, seed=bootstrap.seed)
+
+
+def _filling(loop: Loop) -> list[bool]:
+    """Which conversations were the first of a stream: they filled the load, all prompts at once, and so took longer.
+
+    Only others that did may take their place.
+    """
+    if loop.num_streams == 1:
+        return [False] * len(loop.tokens)
+    first = set(loop.order[: loop.num_streams, 0].tolist())
+    return [row in first for row in range(len(loop.tokens))]
 
 
 def _output_tps(run: RunRecords) -> float:
