@@ -121,8 +121,8 @@ class Generation:
         at, self._pieces, self._seen = self._pieces, self._pieces + 1, self._seen + len(piece.token_ids)
         self._count(piece, answer)
         last = piece.finish_reason is not None
-        delivery.deliver(at, events, last=last)
         self._timed.sent(number, self._clock())
+        delivery.deliver(at, events, last=last)
         if last or delivery.broken:
             self._end(aborted=delivery.broken)
 

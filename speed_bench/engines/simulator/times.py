@@ -68,7 +68,8 @@ class Timed:
     passes: "array[int]" = field(default_factory=lambda: array("I"))
     """Which pass brought each piece, counted from 0."""
     sent_s: "array[float]" = field(default_factory=lambda: array("d"))
-    """When each piece was written, or was kept back for the next one by a fault."""
+    """When the bytes of each piece were about to be written: nobody can have read them earlier. By a fault they may
+    have been kept back for the next one."""
 
     def sent(self, number: int, at_s: float) -> None:
         """One more piece."""
