@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import click
 
-from speed_bench.cli import data, engines, install, power, publish, run
+from speed_bench.cli import data, engines, install, power, predict, publish, run, sweep, synthetic
 from speed_bench.cli.group import cli
 from speed_bench.errors import ConfigError, SpeedBenchError
 
-__all__ = ["cli", "data", "engines", "install", "main", "power", "publish", "run"]
+__all__ = ["cli", "data", "engines", "install", "main", "power", "predict", "publish", "run", "sweep", "synthetic"]
 
 
 def main() -> None:
