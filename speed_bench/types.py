@@ -135,11 +135,9 @@ class SpecCounts:
         if self.per_step is not None and self.num_steps is not None:
             placed = len(self.per_step) + self.unplaced_steps
             _require(placed == self.num_steps, f"{placed} steps described, {self.num_steps} counted")
-        for step in self.per_step or ():
-            _require(
-                0 <= step.accepted <= step.drafted and 1 <= step.emitted <= step.accepted + 1,
-                f"impossible step: drafted {step.drafted}, accepted {step.accepted}, emitted {step.emitted}",
-            )
+        for drafted, accepted, emitted in dict.fromkeys(self.per_step or ()):
+            if not (0 <= accepted <= drafted and 1 <= emitted <= accepted + 1):
+                raise ValueError(f"impossible step: drafted {drafted}, accepted {accepted}, emitted {emitted}")
         placed_all = self.unplaced_steps == 0 and (self.per_step is not None or self.emitted is not None)
         _require(not self.aligned or placed_all, "aligned without steps")
 

@@ -46,9 +46,10 @@ def event_data(event: bytes) -> dict[str, Any] | None:
         raise unreadable(event, error) from error
     if not isinstance(data, dict):
         raise unreadable(event, TypeError("not an object"))
-    refusal = data.get("error") or (data.get("object") == "error" and data)
-    if refusal:
-        raise RequestFailed(f"the engine answered in the middle of the stream: {error_message(refusal)}")
+    if "error" in data or data.get("object") == "error":
+        refusal = data.get("error") or (data.get("object") == "error" and data)
+        if refusal:
+            raise RequestFailed(f"the engine answered in the middle of the stream: {error_message(refusal)}")
     return data
 
 

@@ -16,6 +16,7 @@ from speed_bench.types import LastStep, SpecCounts, Step
 
 PerStep = Sequence[tuple[int, int]]
 """(drafted, accepted) of verification steps, in order."""
+_SAID = tuple(each.name for each in fields(SpecReport))
 
 
 def steps_from_report(
@@ -25,11 +26,11 @@ def steps_from_report(
 
     Raises RequestFailed if the report contradicts itself or the tokens.
     """
-    report = combined(chunk.report for chunk in chunks)
-    sizes = decode_sizes([len(chunk.token_ids) for chunk in chunks], prefill_tokens)
+    report = combined([chunk.report for chunk in chunks])
     in_steps = num_tokens - prefill_tokens
     if drafting.draft_length == 0 and not report.verify_steps:
         return _plain(in_steps), "complete"
+    sizes = decode_sizes([len(chunk.token_ids) for chunk in chunks], prefill_tokens)
     if report.per_step is not None:
         return from_steps(sizes, report.per_step, always=drafting.always), "complete"
     if report.histogram is not None:
@@ -46,7 +47,7 @@ def combined(reports: Iterable[SpecReport | None]) -> SpecReport:
     said: dict[str, Any] = {}
     for report in reports:
         if report is not None:
-            said |= {each.name: value for each in fields(report) if (value := getattr(report, each.name)) is not None}
+            said |= {name: value for name in _SAID if (value := getattr(report, name)) is not None}
     return SpecReport(**said)
 
 

@@ -157,7 +157,7 @@ def _report(meta: Mapping[str, Any]) -> SpecReport:
 def count(chunks: Sequence[Chunk], num_tokens: int, drafting: Drafting) -> tuple[SpecCounts | None, LastStep]:
     """All chunks of a turn -> its decode steps, where they can be told."""
     if not drafting.always:
-        chunks = [replace(each, report=each.report and replace(each.report, drafted=None)) for each in chunks]
+        chunks = [each._replace(report=each.report and replace(each.report, drafted=None)) for each in chunks]
     return steps_from_report(chunks, num_tokens=num_tokens, drafting=drafting, prefill_tokens=PREFILL_TOKENS)
 
 

@@ -113,15 +113,15 @@ def parse(event: bytes, num_seen: int) -> Chunk | None:
     if data is None:
         return None
     try:
-        usage = data.get("usage")
-        report = None if usage is None or data["choices"] else _report(usage, data.get("metrics"))
-        if not data["choices"]:
-            return Chunk((), report=report)
-        [choice] = data["choices"]
+        choices = data["choices"]
+        if not choices:
+            usage = data.get("usage")
+            return Chunk((), report=None if usage is None else _report(usage, data.get("metrics")))
+        [choice] = choices
         token_ids = choice.get("token_ids")
         if token_ids is None and choice["text"]:
             raise RequestFailed("the engine sends no token ids; vLLM 0.32 or later is needed")
-        return Chunk(tuple(token_ids or ()), choice["text"], choice["finish_reason"], report=report)
+        return Chunk(tuple(token_ids or ()), choice["text"], choice["finish_reason"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(event, error) from error
 

@@ -62,8 +62,10 @@ def read_turn(
 ) -> TurnRecord:
     """Parse and count one finished exchange. Raises RequestFailed if it is not a whole answer."""
 
+    started_ns = asked.segment_started_ns
+
     def seconds(at_ns: int) -> float:
-        return (at_ns - asked.segment_started_ns) / 1e9
+        return (at_ns - started_ns) / 1e9
 
     chunks: list[Chunk] = []
     arrivals: dict[int, int] = {}
@@ -74,9 +76,10 @@ def read_turn(
             if chunk is None:
                 continue
             chunks.append(chunk)
-            if chunk.token_ids:
-                output_ids += name_unnamed(chunk.token_ids, chunk.text)
-                arrivals[at_ns] = arrivals.get(at_ns, 0) + len(chunk.token_ids)
+            token_ids = chunk.token_ids
+            if token_ids:
+                output_ids += name_unnamed(token_ids, chunk.text) if None in token_ids else token_ids
+                arrivals[at_ns] = arrivals.get(at_ns, 0) + len(token_ids)
     finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
     if finish_reason is None:
         raise RequestFailed(f"the stream ended after {len(output_ids)} tokens without a finish reason")
@@ -86,7 +89,7 @@ def read_turn(
         raise RequestFailed("the answer is empty: not one token, not even EOS")
     if len(output_ids) > request.sampling.max_tokens:
         raise RequestFailed(f"{len(output_ids)} tokens were sent, {request.sampling.max_tokens} were asked for")
-    said = combined(chunk.report for chunk in chunks).num_tokens
+    said = combined([chunk.report for chunk in chunks]).num_tokens
     if said is not None and said != len(output_ids):
         raise RequestFailed(f"the engine counts {said} output tokens, but sent {len(output_ids)}")
     with _hostile():
@@ -102,7 +105,7 @@ def read_turn(
         output_ids=tuple(output_ids),
         prefill_tokens=dialect.PREFILL_TOKENS,
         sent_at_s=seconds(exchange.sent_at_ns),
-        arrivals=tuple((seconds(at_ns), num) for at_ns, num in arrivals.items()),
+        arrivals=tuple([((at_ns - started_ns) / 1e9, num) for at_ns, num in arrivals.items()]),
         finished_at_s=seconds(exchange.finished_at_ns),
         finish_reason=finish_reason,
         last_step=last_step,
