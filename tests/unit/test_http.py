@@ -242,6 +242,25 @@ def test_a_stream_that_ends_inside_an_event_fails() -> None:
         events(Exchange(0, 200, [(1, b'data: {"tok')]))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'data: {"a": 1}\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n',
+        b'data: {"a": 1}\r\n\r\n: a remark\r\n\r\ndata:{"b": 2} \r\n\r\ndata: [DONE]\r\n\r\n',
+        b'event: x\ndata: {"a": 1}\ndata:  {"b": 2}\n\n\n\ndata: [DONE] \n',
+    ],
+)
+def test_events_are_the_same_wherever_their_bytes_are_cut(body: bytes) -> None:
+    payloads = [b'{"a": 1}', b'{"b": 2}', b"[DONE]"]
+    for first in range(len(body) + 1):
+        for second in range(first, len(body) + 1):
+            reads = [(1, body[:first]), (2, body[first:second]), (3, body[second:])]
+            found = events(Exchange(0, 200, reads))
+            assert [payload for _, payload in found] == payloads
+            ends = [body.index(b"\n", body.index(payload)) for payload in payloads]
+            assert [at for at, _ in found] == [1 if end < first else 2 if end < second else 3 for end in ends]
+
+
 def test_an_error_event_is_an_event() -> None:
     assert events(Exchange(0, 200, [(1, b'error: {"message": "x"}\n\n')])) == [(1, b'{"message": "x"}')]
 
