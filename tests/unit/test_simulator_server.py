@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,27 @@ def test_time_passes_as_the_step_time_model_says(server: Running) -> None:
     assert after["model_ms"] - before["model_ms"] == pytest.approx(expected)
 
 
+def test_it_tells_when_a_request_came_and_when_each_pass_brought_its_tokens(server: Running) -> None:
+    before_s = time.perf_counter()
+    ids, _ = server.read(request(11, 30))
+    after_s = time.perf_counter()
+    told, times = server.told()[-1], server.get("/simulator/times")
+    timed, passes = times["requests"][-1], times["passes"]
+    assert (timed["number"], timed["id"]) == (told["number"], request(11).id)
+    assert len(timed["passes"]) == len(timed["sent_s"]) == 1 + len(told["steps"])
+    assert len(ids) == 30
+    assert [b - a for a, b in pairwise(timed["passes"])] == [1] * len(told["steps"])
+    stamps = [timed["arrived_s"]]
+    for number, sent_s in zip(timed["passes"], timed["sent_s"], strict=True):
+        at = number - times["first_pass"]
+        stamps += [passes["began_s"][at], passes["ended_s"][at], sent_s, passes["sent_s"][at]]
+        assert passes["ended_s"][at] >= passes["due_s"][at]
+    assert before_s < stamps[0]
+    assert stamps == sorted(stamps)
+    assert stamps[-2] < after_s
+    assert passes["model_ms"][-1] == server.load()["model_ms"]
+
+
 def test_a_prompt_of_32k_tokens_is_answered(server: Running) -> None:
     ids, finish_reason = server.read(request(6, 5, length=32_000))
     assert (len(ids), finish_reason) == (5, "length")
@@ -244,6 +266,14 @@ def test_requests_beyond_the_concurrency_wait_and_a_stalled_one_holds_up_none() 
             assert stalled.readline().startswith(b"data:")
             assert len(simulator.read(request(7))[0]) == 40
             assert [each["id"] for each in simulator.told()[6:]] == [request(7).id]
+
+
+def test_it_can_have_fewer_places_than_there_are_streams() -> None:
+    engine = {"speed": 500, "max_batch": 3, "speaks": "sglang"}
+    with running(engine=engine, concurrency=16) as simulator, ThreadPoolExecutor(8) as pool:
+        assert {len(ids) for ids, _ in pool.map(simulator.read, [request(number) for number in range(8)])} == {40}
+        assert simulator.load()["max_batch"] == 3
+        assert simulator.get("/server_info")["max_running_requests"] == 3
 
 
 def test_a_client_that_gives_up_a_stalled_request_leaves_its_place_to_the_next() -> None:

@@ -23,6 +23,7 @@ from speed_bench.engines.simulator.batch import Batch, Work, pass_ms
 from speed_bench.engines.simulator.lexicon import lexicon
 from speed_bench.engines.simulator.settings import ServerSettings
 from speed_bench.engines.simulator.simulation import Simulation
+from speed_bench.engines.simulator.times import Pass, Timed, Times
 from speed_bench.engines.simulator.truth import Answer, Asked, Habits, Speculation, answer
 from speed_bench.engines.simulator.wires import Reply, llama_cpp, sglang, tensorrt_llm, vllm
 from speed_bench.tokens import prompt_sha256
@@ -254,6 +255,116 @@ def test_requests_share_passes_and_wait_for_a_place(monkeypatch: pytest.MonkeyPa
     assert (load.passes, load.max_batch) == (5, 6)
     load = asyncio.run(passes(Clock(0.0), [Walker(5) for _ in range(6)], 2, monkeypatch)).load
     assert (load.passes, load.max_batch) == (15, 2)
+
+
+class Watched(Walker):
+    """Notes what happens to it, and when."""
+
+    def __init__(self, passes: int, clock: Clock) -> None:
+        super().__init__(passes)
+        self.clock = clock
+        self.happened: list[tuple[str, float]] = []
+
+    def begin(self) -> None:
+        self.happened.append(("begin", self.clock.now_s))
+
+    def compute(self, model_ms: float) -> None:
+        super().compute(model_ms)
+        self.happened.append(("compute", self.clock.now_s))
+
+    def send(self, number: int) -> None:
+        super().send(number)
+        self.happened.append((f"send {number}", self.clock.now_s))
+
+
+def test_a_pass_is_computed_when_it_begins_and_sent_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(late_s=0.001)
+    only = Watched(2, clock)
+    batch = asyncio.run(passes(clock, [only], 1, monkeypatch))
+    sent = [pytest.approx(100.011), pytest.approx(100.021)]
+    assert only.happened == [("compute", 100.0), ("send 0", sent[0]), ("compute", sent[0]), ("send 1", sent[1])]
+    assert only.computed_ms == batch.load.model_ms == pytest.approx(20)
+    columns = batch.times.as_json()["passes"]
+    assert columns["began_s"] == [100.0, sent[0]]
+    assert columns["due_s"] == pytest.approx([100.010, 100.020])
+    assert columns["ended_s"] == columns["sent_s"] == sent
+    assert columns["model_ms"] == pytest.approx([10, 20])
+    assert columns["batch"] == [1, 1]
+
+
+def interrupted(
+    before_end_s: float, late: Watched, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[float], list[int]]:
+    """Of a batch to which something comes so long before the end of its first pass: when it was done; batch sizes."""
+    done: list[float] = []
+    taken: list[float] = []
+
+    def job() -> None:
+        done.append(clock.now_s)
+        batch.add(late)
+
+    async def sleep(delay_s: float) -> None:
+        if not taken:
+            await clock.sleep(delay_s - before_end_s)
+            taken.append(clock.now_s)
+            batch.take(job)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            delay_s = before_end_s
+        await clock.sleep(delay_s)
+
+    batch = Batch(SimulatorConfig(step_ms=10, step_ms_per_token=0, step_ms_per_1k_context=0), 2, clock, sleep)
+
+    async def stop() -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        batch.add(Walker(3))
+        with pytest.raises(asyncio.CancelledError):
+            await batch.run()
+
+    monkeypatch.setattr(batch, "_until_something_happens", stop)
+    asyncio.run(main())
+    return done, batch.times.as_json()["passes"]["batch"]
+
+
+def test_what_comes_in_while_a_pass_lasts_is_done_in_it_and_takes_part_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(late_s=0.0)
+    late = Watched(1, clock)
+    assert interrupted(0.004, late, clock, monkeypatch) == ([pytest.approx(100.006)], [1, 2, 1])
+    assert [what for what, _ in late.happened] == ["begin", "compute", "send 1"]
+    assert late.happened[0][1] == pytest.approx(100.006)  # its answer is there before its first pass
+
+
+def test_close_to_the_end_of_a_pass_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(late_s=0.0)
+    late = Watched(1, clock)
+    assert interrupted(0.001, late, clock, monkeypatch) == ([pytest.approx(100.010)], [1, 2, 1])
+    assert [what for what, _ in late.happened] == ["compute", "send 1"]
+
+
+def test_what_is_kept_of_times_is_bounded() -> None:
+    times = Times(most_passes=3, most_pieces=10)
+    for number in range(5):
+        times.passed(Pass(number, number + 0.5, number + 0.5, number + 0.6, 500.0 * (number + 1), 1))
+    for number in range(4):
+        timed = Timed(number, f"q/{number}", float(number))
+        for piece in range(3):
+            timed.sent(number + piece, number + piece + 0.5)
+        times.ended(timed)
+    kept = times.as_json()
+    assert (kept["first_pass"], kept["passes"]["began_s"]) == (2, [2, 3, 4])
+    assert [each["number"] for each in kept["requests"]] == [2, 3]
+    assert kept["requests"][0] == {
+        "number": 2,
+        "id": "q/2",
+        "arrived_s": 2.0,
+        "passes": [2, 3, 4],
+        "sent_s": [2.5, 3.5, 4.5],
+    }
+    assert Times().as_json()["passes"]["due_s"] == []
 
 
 # --- wire formats: what is emitted is the truth -------------------------------------------------------
@@ -668,6 +779,27 @@ def test_a_request_can_fail_with_http_500(speaks: str) -> None:
     assert "made to fail" in str(orjson.loads(reply.body))
     assert told(simulated)[0]["steps"] == []
     assert len(ask(simulated, config, request).data()) > 0
+
+
+@everywhere
+def test_a_client_that_hangs_up_while_a_pass_lasts_gets_nothing_of_it(speaks: str) -> None:
+    config = SimulatorConfig(speaks=speaks)
+    simulated, sink = simulation(config), Sink()
+    path, body = dialect_of(config).payload(Request("q/0", (1, 2, 3), Sampling(0.0, 30, 0, ignore_eos=True)), "m")
+    generation = simulated.post(path, orjson.dumps(body), sink)
+    for number in range(3):
+        generation.compute(float(number))
+        generation.send(number)
+    sent = list(sink.events)
+    generation.compute(3.0)
+    generation.abort()
+    generation.send(3)
+    assert sink.events == sent
+    [entry] = told(simulated)
+    assert (entry["aborted"], len(entry["steps"])) == (True, 2)
+    assert counted(speaks, metrics(simulated, speaks))[0] in (None, 0, 2)  # 0 where only whole answers are counted
+    [timed] = orjson.loads(simulated.get("/simulator/times").body)["requests"]
+    assert timed["passes"] == [0, 1, 2]
 
 
 # --- refusals -----------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Times:
 
     def as_json(self) -> dict[str, Any]:
         """The page `/simulator/times`: columns."""
-        columns = zip(*self._passes, strict=True) if self._passes else ((),) * len(Pass._fields)
+        columns = map(list, zip(*self._passes, strict=True)) if self._passes else [[] for _ in Pass._fields]
         return {
             "first_pass": self._num_passes - len(self._passes),
             "passes": dict(zip(Pass._fields, columns, strict=True)),
