@@ -156,6 +156,19 @@ def test_fewer_than_eight_conversations_on_either_side_have_no_interval(real: Me
         assert (cell.low, cell.high) == (None, None)
 
 
+@pytest.mark.long
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rates, held = (0.4, 0.7), {"acceptance_length": 0, "user_tps": 0}
+    lengths = [sum(rate**k for k in range(4)) for rate in rates]
+    truth = lengths[1] / lengths[0] - 1
+    for number in range(100):
+        real, random = (measured(conversations(rate, seed=2 * number + side)) for side, rate in enumerate(rates))
+        found = overstatement(real, random)
+        for name in held:
+            held[name] += found[name].overstated.low <= truth <= found[name].overstated.high
+    assert {name: 0.88 < num / 100 < 1 for name, num in held.items()} == dict.fromkeys(held, True)
+
+
 def test_random_prompts_are_as_long_as_real_ones(tmp_path: Path) -> None:
     config, _ = resolve({"config": "throughput_16k", "edition": "nowhere", "concurrency": 8})
     assert num_tokens(config, ()) == 16_000, "a throughput config promises it"
