@@ -235,6 +235,22 @@ def gaps_of(run: TimedRun) -> FloatArray:
     return np.concatenate([np.diff([sent_s for _, sent_s in arrivals_of(turn, told)]) for turn, told in run.pairs])
 
 
+def test_the_time_of_a_token_is_the_truth(run: TimedRun) -> None:
+    serving = run.scores.serving
+    itl_s, tpot_s = [], []
+    for turn, told in run.pairs:
+        sent_s = [at_s for _, at_s in arrivals_of(turn, told)]
+        sizes = [num for _, num in turn.arrivals[1:]]
+        itl_s += np.repeat(np.diff(sent_s) / sizes, sizes).tolist()
+        if sizes:
+            tpot_s.append((sent_s[-1] - sent_s[0]) / sum(sizes))
+    compare(serving.itl_s, itl_s, run)
+    assert serving.itl_s.value == pytest.approx(np.mean(itl_s), rel=0.01)
+    assert serving.tpot_s.n == len(tpot_s)
+    assert serving.tpot_s.value == pytest.approx(np.mean(tpot_s), rel=0.02)
+    assert serving.tpot_s.p50 == pytest.approx(np.median(tpot_s), rel=0.03)
+
+
 def test_user_tps_and_e2e_are_the_truth(run: TimedRun) -> None:
     e2e_s = [told.sent_s[-1] - turn.sent_at_s - run.offset_s for turn, told in run.pairs]
     compare(run.scores.serving.e2e_s, e2e_s, run)
