@@ -46,7 +46,7 @@ _LOAD: tuple[tuple[str, type, str, str], ...] = (
     ("--arrivals", str, "KIND", "closed, or by the clock: constant, poisson, gamma, trace. [default: closed]"),
     ("--rate", float, "N", "By the clock: conversations per second."),
     ("--burstiness", float, "B", "Of gamma arrivals: 1 is Poisson, less comes in bursts. [default: 1]"),
-    ("--trace", str, "FILE", "Of trace arrivals: when conversations begin, in seconds, one a line."),
+    ("--trace", str, "FILE", "Of trace arrivals: the times at which conversations begin."),
     ("--ramp-up", float, "S", "Seconds in which streams begin, or the rate grows. [default: 0]"),
     ("--warmup", float, "S", "By the clock: the first seconds, which are in no steady number. [default: 0]"),
     ("--think-time", float, "S", "Seconds between an answer and the next turn. [default: 0]"),

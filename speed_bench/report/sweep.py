@@ -1,6 +1,7 @@
 """A sweep on the terminal: what it will run, how far it is, what came of it."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,14 @@ def _sentences(summary: Summary, folder: Path) -> list[str]:
     turns_failed = sum(cell.headline.num_failures for cell in summary.cells if cell.headline)
     if turns_failed:
         lines.append(f"[bold red]{turns_failed} turns failed[/]")
+    limited = sum(cell.headline.client_limited is True for cell in summary.cells if cell.headline)
+    if limited:
+        lines.append(
+            f"[yellow]client_limited in {limited} cells: such percentiles are not the engine's alone; "
+            "use more workers, fewer streams or another machine for the client[/]"
+        )
+    doubts = Counter(cell.doubt for cell in summary.cells if cell.doubt)
+    lines += [f"[yellow]in {num} cells {escape(doubt)}[/]" for doubt, num in doubts.items()]
     if any(cell.settings["engine.name"] == "simulator" for cell in summary.cells):
         lines.append("note: simulated: nothing here is a result of any model or engine")
     if any(str(cell.settings["edition"]).startswith(RANDOM) for cell in summary.cells):

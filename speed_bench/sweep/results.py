@@ -60,6 +60,8 @@ class CellResult(_Model):
     state: State
     error: str | None = None
     """Why it failed."""
+    doubt: str | None = None
+    """What nobody can tell of it, though it has not failed."""
     headline: Headline | None = None
     """null where it is not finished, or failed before there was anything to score."""
 

@@ -77,7 +77,7 @@ def _result(cell: SweepCell, folder: Path, errors: Mapping[str, str], swept: Map
         fields["state"] = state_of(cell, folder, dict(errors))
         if fields["state"] == "finished":
             scores = current_scores(cell.folder(folder))
-            require_as_asked(scores, cell.config.algorithm)
+            fields["doubt"] = require_as_asked(scores, cell.config.algorithm)
             fields["headline"] = headline(scores)
     except SpeedBenchError as error:
         fields |= {"state": "failed", "error": fields["error"] or str(error)}
