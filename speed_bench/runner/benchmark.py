@@ -35,7 +35,7 @@ from speed_bench.runner.outcomes import Ended
 from speed_bench.runner.preparation import Inputs, prepare
 from speed_bench.runner.segment import PID_FILE, running
 from speed_bench.runner.share import Plan
-from speed_bench.runner.workers import crew
+from speed_bench.runner.workers import MakeCrew, crew
 from speed_bench.types import Outcome
 
 BASELINE = "baseline"
@@ -64,13 +64,15 @@ def run(
     observer: Observer,
     baseline_at: str | None = None,
     clock: Clock = time.perf_counter_ns,
+    make_crew: MakeCrew = crew,
 ) -> None:
     """Measure, with and (if asked) without speculation. Every finished turn is in `folder` as it ends.
 
     Raises ConfigError, DataError, ModelError or TokenError before anything is written, and
     RunFolderError or EngineError when something breaks later, with a note of what is kept; then
     `resume` goes on from there. A load that is measured as a whole is begun again instead; what there was of it
-    stays in the folder, under `interrupted-<n>/`. `baseline_at` is recorded: see `RunFile`.
+    stays in the folder, under `interrupted-<n>/`. `baseline_at` is recorded: see `RunFile`. `make_crew` decides
+    where the client's workers are.
     """
     inputs = prepare(config)
     arms = [(config, folder, "speculation" if config.algorithm != "none" else "no speculation")]
@@ -87,7 +89,7 @@ def run(
         for arm_config, arm_folder, name in arms:
             journal = _open(arm_config, protocol, arm_folder, inputs, baseline_at)
             try:
-                _measure(arm_config, journal, inputs, name, observer, clock)
+                _measure(arm_config, journal, inputs, name, observer, clock, make_crew)
             except (KeyboardInterrupt, SpeedBenchError) as stopped:
                 with suppress(RunFolderError):
                     num_kept = sum(len(read_records(path).outcomes) for _, path, _ in arms if is_run(path))
@@ -139,20 +141,30 @@ def tasks_of(inputs: Inputs, config: RunConfig) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def _measure(config: RunConfig, journal: Journal, inputs: Inputs, name: str, observer: Observer, clock: Clock) -> None:
+def _measure(
+    config: RunConfig,
+    journal: Journal,
+    inputs: Inputs,
+    name: str,
+    observer: Observer,
+    clock: Clock,
+    make_crew: MakeCrew,
+) -> None:
     observer.begin(name, journal.records.num_planned, journal.records.outcomes)
     try:
         if not is_finished(journal.records):
             require(config.concurrency)
             with journal:
-                event_loop.run(_ask_all(config, journal, inputs, observer, clock))
+                event_loop.run(_ask_all(config, journal, inputs, observer, clock, make_crew))
     except asyncio.CancelledError:  # by SIGTERM
         raise KeyboardInterrupt from None
     finally:
         observer.end()
 
 
-async def _ask_all(config: RunConfig, journal: Journal, inputs: Inputs, observer: Observer, clock: Clock) -> None:
+async def _ask_all(
+    config: RunConfig, journal: Journal, inputs: Inputs, observer: Observer, clock: Clock, make_crew: MakeCrew
+) -> None:
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32" and threading.current_thread() is threading.main_thread():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -161,7 +173,7 @@ async def _ask_all(config: RunConfig, journal: Journal, inputs: Inputs, observer
     draft = None if inputs.draft is None else inputs.draft.name
     async with (
         running(config, journal, inputs.tokenizer, model=inputs.model.name, draft=draft, clock=clock) as engine,
-        crew(plan, engine, inputs, journal, observer.outcome) as client,
+        make_crew(plan, engine, inputs, journal, observer.outcome) as client,
     ):
         await client.prepare()
         async with engine.measured(client.counters) as span:

@@ -6,7 +6,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
@@ -44,6 +44,10 @@ class Crew(Protocol):
 
     async def run(self, span: Span) -> Told:
         """Lead all conversations, from a time on that the span is told."""
+
+
+MakeCrew = Callable[[Plan, Engine, Inputs, Journal, Callable[[Ended], None]], AbstractAsyncContextManager[Crew]]
+"""Makes one; every turn is in the journal before the last argument is told of it."""
 
 
 def num_workers(config: RunConfig) -> int:

@@ -1,17 +1,14 @@
 """One attempt at a cell on a node: started from what is here of it, and gathered as it goes."""
 
-import signal
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 from speed_bench.errors import SpeedBenchError
 from speed_bench.runner.journal import read_records
-from speed_bench.runner.messages import HasFailed, packed
-from speed_bench.sweep.cell_messages import CellJob, HasBegun, IsOver, messages
+from speed_bench.runner.messages import HasFailed
+from speed_bench.sweep.cell_messages import CellJob, HasBegun, IsOver
 from speed_bench.sweep.cells import Cell, SweepObserver
 from speed_bench.sweep.ray_node import Lost, There
-from speed_bench.sweep.remote_process import News
+from speed_bench.sweep.ray_program import Program
 from speed_bench.sweep.shipping import Copy
 
 MODULE = "speed_bench.sweep.cell_process"
@@ -25,69 +22,56 @@ class Attempt:
         """`copy` is the cell's folder here."""
         self._cell = cell
         self._copy = copy
-        self._there = there
+        self._sweep = there.node.folder
+        self._program = Program(there, copy, cell.folder(self._sweep))
         self._observer = observer
-        self._folder = cell.folder(there.node.folder)
-        self._num_heard = 0
         self._shown: tuple[int, int] | None = None
         """What the observer was told last; None before the cell has begun."""
-        self._end: HasFailed | IsOver | None = None
-        self._exit_code: int | None = None
 
     async def run(self, env: Mapping[str, str]) -> None:
         """Until the cell has ended in order. Raises Lost, and what the cell fails with."""
-        job = packed(CellJob(self._cell, self._there.node.folder))
-        await self._there.ask("start", MODULE, job, self._folder, self._copy.parcels(), str(Path.cwd()), env)
+        await self._program.start(MODULE, CellJob(self._cell, self._sweep), env)
+        end: HasFailed | IsOver | None = None
         try:
-            while not _is_all(await self._gather()):
-                pass
+            while not self._program.is_all:
+                end = await self._gather() or end
         except Lost:
             raise
         except BaseException:  # as Ctrl-C: what was finished until then is not left there
-            with suppress(Lost, SpeedBenchError, TimeoutError):
-                await self._there.stop()
-                while not _is_all(await self._gather()):
-                    pass
+            await self._program.stop()
             raise
-        await self._judge()
+        await self._judge(end)
 
-    async def _gather(self) -> News:
-        news = await self._there.news(self._copy.held, self._num_heard)
-        self._copy.take(news.parcels)
-        heard, num_bytes = messages(news.told)
-        self._num_heard += num_bytes
-        self._exit_code = news.exit_code
+    async def _gather(self) -> HasFailed | IsOver | None:
+        heard = await self._program.gather()
         counts = self._copy.num_outcomes, self._copy.num_failures
         if self._shown not in (None, counts):
             self._shown = counts
             self._observer.turns(self._cell, *counts)
+        end = None
         for message in heard:
             if isinstance(message, HasBegun):
                 self._shown = counts
                 self._observer.begin(self._cell, message.num_turns, read_records(self._copy.folder).outcomes)
             else:
-                self._end = message
-        return news
+                end = message
+        return end
 
-    async def _judge(self) -> None:
+    async def _judge(self, end: HasFailed | IsOver | None) -> None:
         """What its last word means, or that there was none."""
-        match self._end:
+        host = self._program.there.node.host
+        match end:
             case IsOver():
                 return
             case HasFailed(error=SpeedBenchError() as error):
-                error.args = (str(error).replace(str(self._folder), str(self._copy.folder)),)
+                error.args = (str(error).replace(str(self._program.run_folder), str(self._copy.folder)),)
                 error.__notes__ = []  # they speak of a folder that is gone
                 raise error
             case HasFailed(trace=trace):
-                raise RuntimeError(f"cell {self._cell.name} failed on {self._there.node.host}:\n{trace}")
-        code = self._exit_code
-        if code is not None and code > 0 and code != INTERRUPTED:
-            words = await self._there.ask("last_words")
-            raise RuntimeError(f"the process of cell {self._cell.name} ended with exit code {code}:\n{words}")
-        how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else "was stopped"
-        raise Lost(f"its process on {self._there.node.host} {how}")
-
-
-def _is_all(news: News) -> bool:
-    """Whether the process is gone, and all it wrote is here."""
-    return news.exit_code is not None and not news.parcels and not news.told
+                raise RuntimeError(f"cell {self._cell.name} failed on {host}:\n{trace}")
+        code = self._program.exit_code or 0
+        how = self._program.how_it_ended()
+        if code > 0 and code != INTERRUPTED:
+            words = await self._program.there.ask("last_words")
+            raise RuntimeError(f"the process of cell {self._cell.name} on {host} {how}:\n{words}")
+        raise Lost(f"its process on {host} {how}")

@@ -103,12 +103,18 @@ def held_of(file: IO[bytes], num_bytes: int) -> Held:
 class Copy:
     """A run folder that is written with what another machine sends."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take up what is there: a torn last line of a journal is cut off. Raises RunFolderError."""
+    def __init__(self, folder: Path, *, only: str | None = None) -> None:
+        """Take up what is there, or `only` one file of it: a torn last line of a journal is cut off.
+
+        Raises RunFolderError.
+        """
         self.folder = folder
+        self._only = only
         self._held: dict[str, Held] = {}
         self._counts: dict[str, tuple[int, int]] = {}
         for name in _names(folder):
+            if only not in (None, name):
+                continue
             path = folder / name
             try:
                 with path.open("rb+") as file:
@@ -142,7 +148,7 @@ class Copy:
     def take(self, parcels: Iterable[Parcel]) -> None:
         """Write what was sent. Raises RunFolderError if it cannot be, or is nothing that a run folder has."""
         for name, at, data in parcels:
-            if not NAMES.fullmatch(name):
+            if not NAMES.fullmatch(name) or self._only not in (None, name):
                 raise RunFolderError(f"a file is sent for {self.folder} that no run has: {name[:80]!r}")
             path = self.folder / name
             try:
@@ -156,11 +162,12 @@ class Copy:
                 raise unwritable(path, error) from error
 
     def _write(self, path: Path, name: str, at: int, data: bytes) -> None:
-        if at == 0:
+        had = self._held.get(name, Held(0, 0)).num_bytes
+        if at == 0 and (had or not path.exists()):
             self._replace(path, data)
             self._counts.pop(name, None)
         else:
-            self._append(path, at, data)
+            self._append(path, at, data, had)
         with path.open("rb") as file:
             self._held[name] = held_of(file, at + len(data))
         self._count(name, data)
@@ -176,13 +183,10 @@ class Copy:
             part.unlink(missing_ok=True)
             raise
 
-    def _append(self, path: Path, at: int, data: bytes) -> None:
+    def _append(self, path: Path, at: int, data: bytes, had: int) -> None:
         """So that it is all there, or nothing of it."""
         with path.open("ab", buffering=0) as file:
-            if (
-                at != self._held.get(path.relative_to(self.folder).as_posix(), Held(0, 0)).num_bytes
-                or at != file.tell()
-            ):
+            if at != had or at != file.tell():
                 raise RunFolderError(f"{path} is not as it was left here: something else has changed it")
             try:
                 if file.write(data) != len(data):
