@@ -8,7 +8,7 @@ import click
 from speed_bench.cli.group import cli
 from speed_bench.cli.run_options import config_options, settings_given
 from speed_bench.cli.sweep import new_folder
-from speed_bench.errors import SpeedBenchError
+from speed_bench.errors import ConfigError, SpeedBenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,8 @@ def synthetic(
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out DIR: the folder of the comparison to finish")
+    if "," in (flags.get("concurrency") or ""):
+        raise ConfigError(f"--concurrency {flags['concurrency']}: one load is compared; give one number")
     given, recorded, begun = settings_given(flags), None, None
     if out is not None:
         begun = pair.open_comparison(out, resume=resume)
