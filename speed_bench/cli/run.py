@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from speed_bench.config import Protocol, RunConfig
     from speed_bench.runner.journal import RunFile
     from speed_bench.scores import Scores
+    from speed_bench.sweep.results import Summary
 
 RUN_EXAMPLES = """
 \b
@@ -123,7 +124,7 @@ def _measure_each(config: "RunConfig", rules: "Protocol", several: list[int], fo
     measure(spec, plan(spec, detect=identity.detect), folder, console, show=_print_points)
 
 
-def _print_points(folder: Path, console: "Console") -> None:
+def _print_points(folder: Path, console: "Console") -> "Summary":
     from speed_bench.report.sweep import print_state
     from speed_bench.report.sweep_curves import points_of
     from speed_bench.report.throughput import print_points
@@ -133,6 +134,7 @@ def _print_points(folder: Path, console: "Console") -> None:
     if points := points_of(summary.cells, folder):
         print_points(points, console)
     print_state(summary, folder, console)
+    return summary
 
 
 @cli.command(short_help="Compute the scores of a run folder again.")

@@ -1,5 +1,6 @@
 """`speed-bench sweep`: runs that belong together, one after the other or on a cluster."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from speed_bench.sweep.cells import Cell, Place
+    from speed_bench.sweep.results import Summary
     from speed_bench.sweep.spec import SweepSpec
 
 MOST_CELLS = 10_000
@@ -106,7 +108,7 @@ def measure(
     *,
     place: str = "here",
     address: str | None = None,
-    show: "Callable[[Path, Console], None] | None" = None,
+    show: "Callable[[Path, Console], Summary] | None" = None,
 ) -> None:
     """Run the cells of a sweep that are left, then print what came of all of them, as `show` does.
 
@@ -114,16 +116,17 @@ def measure(
     """
     from speed_bench.report.sweep import SweepProgress
     from speed_bench.sweep.prompts import asked
-    from speed_bench.sweep.running import run_sweep
+    from speed_bench.sweep.running import GO_ON, run_sweep
 
     asked(cells)
     progress = SweepProgress(folder, cells, console, side_by_side=place == "ray")
-    run_sweep(spec, cells, folder, _place(place, address, console), progress)
-    (show or print_result)(folder, console)
-    if progress.num_failed:
+    flags = "" if place == "here" else f" --on {place}{f' --address {address}' if address else ''}"
+    run_sweep(spec, cells, folder, _place(place, address, console), progress, flags=flags)
+    summary = (show or print_result)(folder, console)
+    if num_failed := sum(cell.state == "failed" for cell in summary.cells):
         raise EngineError(
-            f"{progress.num_failed} of {len(cells)} cells failed, as said above; when the cause is gone, "
-            f"go on with: speed-bench sweep {folder}"
+            f"{num_failed} of {len(cells)} cells failed, as said above; when the cause is gone, "
+            + GO_ON.format(shlex.quote(str(folder)), flags)
         )
 
 
@@ -138,12 +141,14 @@ def _place(name: str, address: str | None, console: "Console") -> "Place":
     return OnRay(address, tell=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
 
 
-def print_result(folder: Path, console: "Console") -> None:
-    """Print the tables of a sweep, as far as it is."""
+def print_result(folder: Path, console: "Console") -> "Summary":
+    """Print the tables of a sweep, as far as it is, and return what is in them."""
     from speed_bench.report.sweep import print_summary
     from speed_bench.sweep.summary import summarise
 
-    print_summary(summarise(folder), folder, console)
+    summary = summarise(folder)
+    print_summary(summary, folder, console)
+    return summary
 
 
 def _print_plan(cells: "Sequence[Cell]", console: "Console") -> None:

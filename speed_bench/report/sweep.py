@@ -69,7 +69,6 @@ class SweepProgress:
         """`sweep` is its folder. `side_by_side`: many cells run at once, so turns are told here; else each has a
         progress bar of its own."""
         self._sweep, self._console, self._now_s = sweep, console, now_s
-        self.num_failed = 0
         self._num_cells, self._num_ended = len(cells), 0
         self._num_over = sum(is_finished(cell.folder(sweep)) for cell in cells)
         self._side_by_side = side_by_side
@@ -100,7 +99,6 @@ class SweepProgress:
         self._num_over += 1
         self._num_ended += 1
         if error is not None:
-            self.num_failed += 1
             self._console.print(
                 f"  [bold red]failed[/] {escape(f'{cell.name}: {error}')}", highlight=False, soft_wrap=True
             )

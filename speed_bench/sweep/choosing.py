@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import orjson
@@ -15,6 +16,8 @@ from speed_bench.sweep.repeats import CONFIDENCE_LEVEL, MIN_RUNS, OverRuns, mean
 from speed_bench.sweep.results import Best, CellResult, Headline, Metric, Option, ToldBy
 
 DRAFT_LENGTH = "draft_length"
+_OverTurns = Callable[[CellResult, CellResult], Comparison | None]
+"""One run against another, over the turns of both."""
 _BOOTSTRAP = Bootstrap(confidence_level=CONFIDENCE_LEVEL, resamples=2000, seed=0)
 
 
@@ -48,7 +51,19 @@ def best_draft_lengths(cells: Sequence[CellResult], folder_of: Callable[[CellRes
         if length is not None:
             groups.setdefault(_others(cell), {}).setdefault(length, []).append(cell)
     several = [group for group in groups.values() if len(group) > 1]
-    return [_best(group, metric, folder_of) for metric in MEASURES for group in several]
+
+    @cache
+    def compared(mine: Path, other: Path) -> Comparison | None:
+        """Over the same turns: takes a second or so, and gives both measures."""
+        try:
+            return compare(read_records(mine), read_records(other), _BOOTSTRAP)
+        except SpeedBenchError:
+            return None  # it cannot be read any more
+
+    def over_turns(mine: CellResult, other: CellResult) -> Comparison | None:
+        return compared(folder_of(mine), folder_of(other))
+
+    return [_best(group, metric, over_turns) for metric in MEASURES for group in several]
 
 
 def _others(cell: CellResult) -> bytes:
@@ -57,7 +72,7 @@ def _others(cell: CellResult) -> bytes:
     return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
 
 
-def _best(group: Mapping[int, Sequence[CellResult]], metric: Metric, folder_of: Callable[[CellResult], Path]) -> Best:
+def _best(group: Mapping[int, Sequence[CellResult]], metric: Metric, over_turns: _OverTurns) -> Best:
     measure = MEASURES[metric]
     values = {length: over_runs([measure.value(run) for run in _runs(group[length])]) for length in sorted(group)}
     defined = {length: value.value for length, value in values.items() if value.value is not None}
@@ -67,7 +82,7 @@ def _best(group: Mapping[int, Sequence[CellResult]], metric: Metric, folder_of: 
     for length, value in values.items():
         apart: tuple[bool | None, ToldBy | None] = (None, None)
         if best is not None and length != best and length in defined:
-            apart = _told_apart(measure, group[best], group[length], values[best], value, folder_of)
+            apart = _told_apart(measure, group[best], group[length], values[best], value, over_turns)
         speedup = over_runs([measure.speedup(run) for run in _runs(group[length])])
         options.append(Option(draft_length=length, value=value, speedup=speedup, told_apart=apart[0], by=apart[1]))
     first = next(iter(group.values()))[0]
@@ -90,7 +105,7 @@ def _told_apart(
     other: Sequence[CellResult],
     best_value: OverRuns,
     other_value: OverRuns,
-    folder_of: Callable[[CellResult], Path],
+    over_turns: _OverTurns,
 ) -> tuple[bool, ToldBy | None]:
     """Whether the best is better by more than chance, and what says so.
 
@@ -102,7 +117,7 @@ def _told_apart(
         return mean_interval(ratios).low > 0, "repeats"
     if _apart(best_value, other_value) or _apart(other_value, best_value):
         return True, "intervals"
-    ratio = _ratio_over_turns(measure, best, other, folder_of)
+    ratio = _ratio_over_turns(measure, best, other, over_turns)
     if ratio is None or ratio.low is None:
         return False, None
     return ratio.low > 1, "turns"
@@ -123,15 +138,10 @@ def _apart(lower: OverRuns, upper: OverRuns) -> bool:
 
 
 def _ratio_over_turns(
-    measure: _Measure, best: Sequence[CellResult], other: Sequence[CellResult], folder_of: Callable[[CellResult], Path]
+    measure: _Measure, best: Sequence[CellResult], other: Sequence[CellResult], over_turns: _OverTurns
 ) -> Cell | None:
-    """Of the first repeat that both have; None where there is none, or it cannot be read any more."""
+    """Of the first repeat that both have; None where there is none."""
     mine, theirs = ({cell.repeat: cell for cell in cells if cell.headline} for cells in (best, other))
     common = sorted(mine.keys() & theirs.keys())
-    if not common:
-        return None
-    try:
-        runs = [read_records(folder_of(cells[common[0]])) for cells in (mine, theirs)]
-        return measure.ratio(compare(runs[0], runs[1], _BOOTSTRAP))
-    except SpeedBenchError:
-        return None
+    found = over_turns(mine[common[0]], theirs[common[0]]) if common else None
+    return measure.ratio(found) if found else None

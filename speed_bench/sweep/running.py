@@ -11,14 +11,16 @@ from speed_bench.sweep.folder import is_finished, opened, read_errors, write_err
 from speed_bench.sweep.spec import SweepSpec
 from speed_bench.types import Outcome
 
-GO_ON = "go on with: speed-bench sweep {}"
+GO_ON = "go on with: speed-bench sweep {}{}"
 
 
-def run_sweep(spec: SweepSpec, cells: Sequence[Cell], folder: Path, place: Place, observer: SweepObserver) -> None:
+def run_sweep(
+    spec: SweepSpec, cells: Sequence[Cell], folder: Path, place: Place, observer: SweepObserver, *, flags: str = ""
+) -> None:
     """Run the cells that are not finished yet. What was measured is never overwritten.
 
-    Raises RunFolderError where the folder is in use or of another sweep, and KeyboardInterrupt when stopped, with a
-    note of what is kept.
+    `flags` are those of the command with which it goes on at the same place. Raises RunFolderError where the folder is
+    in use or of another sweep, and KeyboardInterrupt when stopped, with a note of what is kept.
     """
     with opened(folder, spec, cells):
         keeper = _Keeper(folder, observer)
@@ -34,7 +36,7 @@ def run_sweep(spec: SweepSpec, cells: Sequence[Cell], folder: Path, place: Place
             num_finished = sum(_is_finished(cell, folder) for cell in cells)
             stopped.__notes__ = [
                 f"{num_finished} of {len(cells)} cells are finished, and every finished turn of the others is kept; "
-                + GO_ON.format(shlex.quote(str(folder)))
+                + GO_ON.format(shlex.quote(str(folder)), flags)
             ]
             raise
 
