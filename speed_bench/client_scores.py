@@ -1,11 +1,11 @@
 """What a run says of those who served it: whether our own client was on time, and what the machine used."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from speed_bench.scores import Cell, ClientScores, Distribution
 from speed_bench.serving import PERCENTILES
-from speed_bench.types import Energy, Lateness, RunRecords, Segment
+from speed_bench.types import Lateness, RunRecords, Segment
 
 MOVED_SHARE = 0.01
 """A lateness of more than this share of a time has moved it."""
@@ -60,20 +60,19 @@ def clock_error_s(run: RunRecords) -> float | None:
     return max(_told(run, lambda segment: segment.clock_error_s), default=None)
 
 
-def energy_j_per_token(
-    run: RunRecords, num_tokens: int, num_turns: int, joules: Callable[[Energy], float | None]
-) -> Cell:
+def energy_j_per_token(run: RunRecords, num_tokens: int, num_turns: int, quantity: Literal["gpu_j", "cpu_j"]) -> Cell:
     """Energy of the whole segments / output tokens of their finished turns, in joules.
 
     What failed turns took, and an idle machine takes, is in it. Undefined where a whole segment does not say.
     """
     whole = [segment for segment in run.segments if segment.whole]
-    found = [None if segment.energy is None else joules(segment.energy) for segment in whole]
+    found = [None if segment.energy is None else getattr(segment.energy, quantity) for segment in whole]
     known = [each for each in found if each is not None]
     if not whole or not num_tokens:
         return Cell.undefined("no turn of it finished in a whole segment")
     if len(known) < len(found):
-        return Cell.undefined("this machine does not say what it used")
+        why = (segment.unmetered.get(quantity) for segment in whole)
+        return Cell.undefined(next(filter(None, why), "this machine does not say what it used"))
     return Cell.of(sum(known) / num_tokens, num_turns)
 
 

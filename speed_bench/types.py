@@ -337,6 +337,8 @@ class Segment:
     """None where it did not end in order."""
     energy: Energy | None = None
     """None where the machine has no meter that we can read."""
+    unmetered: dict[str, str] = field(default_factory=dict)
+    """Why a quantity of `energy` has no value, by its name."""
     load_ended_at_s: float | None = None
     """When the load ended: the last scheduled arrival of an open loop, or the time limit. None: with its last turn."""
     clock_error_s: float | None = None

@@ -75,14 +75,16 @@ class Engine:
             span = Span(self.clock())
             self._journal.add_segment(begun)
             yield span
+            wall_s = (self.clock() - span.started_ns) / 1e9
         self.server.check_alive()
         ended = replace(
             begun,
-            wall_s=(self.clock() - span.started_ns) / 1e9,
+            wall_s=wall_s,
             whole=True,
             lateness=span.lateness,
             client=span.client,
             energy=meters.energy(),
+            unmetered=meters.reasons,
             load_ended_at_s=span.load_ended_at_s,
             clock_error_s=span.clock_error_s,
         )
