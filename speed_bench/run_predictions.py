@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from pydantic import ValidationError
 from pydantic.main import IncEx
 
 from speed_bench.comparison import compare
@@ -13,9 +14,9 @@ from speed_bench.draft_lengths import Arm, Given, predict
 from speed_bench.errors import RunFolderError, SpeedBenchError
 from speed_bench.prediction import Prediction
 from speed_bench.reconciliation import reconcile
-from speed_bench.run_scores import baseline_folder, read_baseline, what_drafted
+from speed_bench.run_scores import SCORES, baseline_folder, read_baseline, what_drafted
 from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file
-from speed_bench.scores import Bootstrap, Comparison
+from speed_bench.scores import Bootstrap, Comparison, Scores
 from speed_bench.step_sums import sum_steps
 from speed_bench.sweep.folder import is_sweep, read_sweep
 from speed_bench.timing import whole_segments
@@ -154,8 +155,9 @@ def _alike(run: RunFile, config: RunConfig) -> str:
     facts = run.provenance
     exclude: dict[str, IncEx | bool] = {**dict.fromkeys(_HOW_MANY, True), "engine": dict.fromkeys(_WHERE, True)}
     settings = config.model_dump_json(exclude=exclude)
-    parts = (settings, facts.model.model_dump_json(), facts.data.model_dump_json(), facts.engine_version or "")
-    return "\n".join(parts)
+    data = facts.data.model_dump_json(exclude={"num_conversations"})
+    machine = facts.hardware.model_dump_json(include={"cpu", "gpus"})
+    return "\n".join((settings, facts.model.model_dump_json(), data, facts.engine_version or "", machine))
 
 
 def _outlook(
@@ -201,10 +203,19 @@ def _baselines_of(members: Sequence[_Read], found: dict[Path, _Read]) -> dict[Pa
 
 
 def _compare(read: _Read, others: dict[Path, RunRecords], bootstrap: Bootstrap) -> Comparison | None:
-    """With its own baseline, or with the first of the others."""
+    """With its own baseline, as its scores have it where they are there; else with the first of the others."""
     own = others.get(read.own_baseline.resolve()) if read.own_baseline else None
+    if own and (scored := _scored(read.folder)):
+        return scored
     baseline = own or next(iter(others.values()), None)
     return compare(read.records, baseline, bootstrap) if baseline else None
+
+
+def _scored(folder: Path) -> Comparison | None:
+    try:
+        return Scores.model_validate_json((folder / SCORES).read_bytes()).baseline
+    except (OSError, ValidationError):  # not scored yet, or by another version
+        return None
 
 
 def _draft_length(read: _Read) -> int:
