@@ -257,23 +257,15 @@ def test_a_text_has_the_ids_of_its_tokenizer(server: Running) -> None:
         assert dialect_of(server.config).tokenize_answer(answer.read()) == [19556, 2]
 
 
-def test_requests_beyond_the_concurrency_wait_and_a_stalled_one_holds_up_none() -> None:
-    faults = (Fault(kind="stall", request=6, seconds=60.0),)
-    with running(engine={"speed": 500, "faults": faults}, concurrency=2) as simulator, ThreadPoolExecutor(6) as pool:
+def test_requests_beyond_its_places_wait_and_a_stalled_one_holds_up_none() -> None:
+    engine = {"speed": 500, "max_batch": 2, "faults": (Fault(kind="stall", request=6, seconds=60.0),)}
+    with running(engine=engine, concurrency=16) as simulator, ThreadPoolExecutor(6) as pool:
         assert {len(ids) for ids, _ in pool.map(simulator.read, [request(number) for number in range(6)])} == {40}
         assert simulator.load()["max_batch"] == 2
         with simulator.asked(request(6)) as stalled:
             assert stalled.readline().startswith(b"data:")
             assert len(simulator.read(request(7))[0]) == 40
             assert [each["id"] for each in simulator.told()[6:]] == [request(7).id]
-
-
-def test_it_can_have_fewer_places_than_there_are_streams() -> None:
-    engine = {"speed": 500, "max_batch": 3, "speaks": "sglang"}
-    with running(engine=engine, concurrency=16) as simulator, ThreadPoolExecutor(8) as pool:
-        assert {len(ids) for ids, _ in pool.map(simulator.read, [request(number) for number in range(8)])} == {40}
-        assert simulator.load()["max_batch"] == 3
-        assert simulator.get("/server_info")["max_running_requests"] == 3
 
 
 def test_a_client_that_gives_up_a_stalled_request_leaves_its_place_to_the_next() -> None:
@@ -332,6 +324,8 @@ def test_a_run_starts_it_with_its_settings(tmp_path: Path) -> None:
     made = ServerSettings.model_validate_json(launch.argv[-1])
     assert made.engine == config.engine
     assert (made.algorithm, made.draft_length, made.concurrency, made.port) == ("mtp", 5, 7, 8123)
+    assert made.places == 7
+    assert made.model_copy(update={"engine": SimulatorConfig(max_batch=3)}).places == 3
     assert (made.edition, made.config, made.model, made.kept) == (config.edition, config.config, "m.gguf", False)
 
 

@@ -663,6 +663,16 @@ def test_events_have_the_keys_that_the_engines_have(speaks: str, recording: str,
         assert mine == [key for key in theirs if key in mine or speaks != "sglang"]  # whose metrics add more
 
 
+def test_an_engine_that_tells_its_places_tells_those_that_it_has() -> None:
+    for speaks, path, key in (
+        ("sglang", "/server_info", "max_running_requests"),
+        ("tensorrt-llm", "/server_info", "max_batch_size"),
+        ("llama-cpp", "/props", "total_slots"),
+    ):
+        page = simulation(SimulatorConfig(speaks=speaks, max_batch=3)).get(path)
+        assert orjson.loads(page.body)[key] == 3
+
+
 # --- faults, on every wire ----------------------------------------------------------------------------
 
 

@@ -158,7 +158,7 @@ def main() -> int:
         settings = ServerSettings.model_validate_json(sys.argv[1])
         if not settings.kept:
             die_with_parent()
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings))  # not uvloop: it costs the same here, and writes later than it is told to
     except KeyboardInterrupt:
         return 0
     except (SpeedBenchError, ValidationError, OSError) as error:
