@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
@@ -36,6 +37,7 @@ class Node(NamedTuple):
     niceness: int
     """0, or more where the process may not take the CPU as others do."""
     folder: Path
+    """The program's own, made when it starts."""
 
 
 class News(NamedTuple):
@@ -52,7 +54,7 @@ class RemoteProcess:
     """Lives on the node, in a process of the cluster's own."""
 
     def __init__(self) -> None:
-        self._work = Path(tempfile.mkdtemp(prefix="speed-bench-"))
+        self._work = Path(tempfile.gettempdir()) / f"speed-bench-{uuid.uuid4().hex}"
         self._process: subprocess.Popen[bytes] | None = None
         self._run_folder = self._work
 
@@ -73,6 +75,7 @@ class RemoteProcess:
     ) -> None:
         """Start the program, with what there is already of its run folder."""
         self._run_folder = run_folder
+        self._work.mkdir(mode=0o700)
         run_folder.mkdir(parents=True, exist_ok=True)
         Copy(run_folder).take(parcels)
         with self._log("told").open("wb") as told, self._log("log").open("wb") as log:
