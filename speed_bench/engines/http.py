@@ -83,6 +83,7 @@ class _Reader(asyncio.Protocol):
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.on_read: Callable[[], None] | None = None
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
         self.done: asyncio.Future[None] | None = None
@@ -96,6 +97,8 @@ class _Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_read_ns = self.clock()
+        if self.on_read is not None:
+            self.on_read()
         try:
             if self.parser is not None:
                 self.parser.feed_data(data)
@@ -166,6 +169,8 @@ class Connection:
         self._authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         self.clock = clock
         self.stall_timeout_s = stall_timeout_s
+        self.on_read: Callable[[], None] | None = None
+        """Called after every read of the next requests was stamped."""
         self._reader: _Reader | None = None
 
     async def connect(self) -> None:
@@ -201,7 +206,7 @@ class Connection:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         message = head.encode("latin-1") + body
-        reader.num_bytes = 0
+        reader.num_bytes, reader.on_read = 0, self.on_read
         reader.parser = httptools.HttpResponseParser(reader)
         reader.done = asyncio.get_running_loop().create_future()
         reader.exchange = exchange = Exchange(sent_at_ns=self.clock())

@@ -7,14 +7,17 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from speed_bench.engines.http import Connection
 from speed_bench.serving import percentiles
 from speed_bench.types import Lateness
 
 EVERY_S = 0.02
+PROBED: Final = 32
+"""Of so many streams one is watched at every read."""
 LOOP_TICK_S: Final = 0.001
 """By so much a timer of an event loop can be late though nobody is."""
 SWITCH_S = 0.0005
@@ -26,17 +29,26 @@ _ABSOLUTE: Final = 1
 
 
 class LoopWatch:
-    """Points on a grid of time: by how much the loop was late for every one of them.
+    """Two kinds of points in time, and by how much the loop was late for every one of them.
 
-    The grid does not look at the loop, so a point of it waits as a chunk would that comes then. On Linux it is a timer
-    of the kernel, which makes a file readable as a chunk makes a socket. Elsewhere it is one of the loop's own, and
-    event loops count in milliseconds: so much is taken off.
+    Points on a grid do not look at the loop: one of them waits as a chunk would that comes then. On Linux the grid is
+    a timer of the kernel, which makes a file readable as a chunk makes a socket. Elsewhere it is one of the loop's own,
+    and event loops count in milliseconds: so much is taken off.
+
+    But chunks come together, after a step of the engine, and most of the grid falls between. So some streams put a
+    point behind each of their reads, which waits for all that was there with it: as long as, the other way round, that
+    read may have waited itself.
     """
 
-    def __init__(self, every_s: float = EVERY_S) -> None:
+    def __init__(self, streams: Iterable[Connection] = (), every_s: float = EVERY_S) -> None:
+        """Of `streams` every `PROBED`th has points behind its reads."""
         self._loop = asyncio.get_running_loop()
         self._every_s = every_s
         self._late_s = array("d")
+        self._behind_s = array("d")
+        self._probed = list(streams)[::PROBED]
+        for stream in self._probed:
+            stream.on_read = self._read
         self._due_s = time.monotonic() + every_s
         self._file = _kernel_timer(self._due_s, every_s)
         self._timer: asyncio.TimerHandle | None = None
@@ -60,8 +72,16 @@ class LoopWatch:
         if self._file is None:
             self._arm()
 
+    def _read(self) -> None:
+        self._loop.call_soon(self._look_behind, time.monotonic())
+
+    def _look_behind(self, read_s: float) -> None:
+        self._behind_s.append(time.monotonic() - read_s)
+
     def stop(self) -> None:
         """No more points."""
+        for stream in self._probed:
+            stream.on_read = None
         if self._timer is not None:
             self._timer.cancel()
         if self._file is not None:
@@ -70,11 +90,12 @@ class LoopWatch:
             self._file = None
 
     def lateness(self) -> Lateness | None:
-        """Over all points so far; None before the first."""
-        if not self._late_s:
+        """Over all points so far, each value the worse of the two kinds; None before the first."""
+        kinds = [points for points in (self._late_s, self._behind_s) if points]
+        if not kinds:
             return None
-        found = percentiles(self._late_s)
-        return Lateness(found["p50"], found["p90"], found["p95"], found["p99"], max(self._late_s))
+        each = [{**percentiles(points), "max": max(points)} for points in kinds]
+        return Lateness(*(max(found[name] for found in each) for name in ("p50", "p90", "p95", "p99", "max")))
 
 
 def _kernel_timer(first_s: float, every_s: float) -> int | None:
@@ -92,8 +113,8 @@ def _kernel_timer(first_s: float, every_s: float) -> int | None:
 
 
 @contextmanager
-def punctual() -> Iterator[LoopWatch]:
-    """Watch the loop, and put off what would hold it up, until the streams have ended.
+def punctual(streams: Iterable[Connection] = ()) -> Iterator[LoopWatch]:
+    """Watch the loop and these streams of it, and put off what would hold them up, until they have ended.
 
     A garbage collection stops every thread for as long as the heap is large. A turn leaves nothing to collect, and
     what a failed one leaves is small.
@@ -102,7 +123,7 @@ def punctual() -> Iterator[LoopWatch]:
     gc.collect()
     gc.disable()
     sys.setswitchinterval(SWITCH_S)
-    watch = LoopWatch()
+    watch = LoopWatch(streams)
     try:
         yield watch
     finally:

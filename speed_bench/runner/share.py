@@ -90,7 +90,7 @@ class Session:
         client = self.client
         client.started_ns, client.num_reads = started_ns, 0
         cpu_s = time.process_time()
-        with punctual() as watch:
+        with punctual(client.streams.values()) as watch:
             ended_at_s = await self._load.run()
             use = ClientUse(1, client.num_reads, time.process_time() - cpu_s)
             return Told(watch.lateness(), use, ended_at_s)
