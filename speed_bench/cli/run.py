@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from speed_bench.cli.group import cli
+from speed_bench.cli.ray_options import worker_options, workers_at
 from speed_bench.cli.run_options import config_options, settings_given
 from speed_bench.cli.sweep import measure, new_folder
 from speed_bench.errors import ConfigError
@@ -34,6 +35,7 @@ Examples:
 
 @cli.command(short_help="Measure a model with and without speculation.", epilog=RUN_EXAMPLES)
 @config_options
+@worker_options
 @click.option(
     "--protocol",
     metavar="NAME",
@@ -44,7 +46,14 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder. [default: runs/<time>-…]")
 @click.option("--resume", is_flag=True, help="Finish the run in --out; it keeps what is done.")
 def run(
-    protocol: str | None, file: Path | None, sets: tuple[str, ...], out: Path | None, resume: bool, **flags: Any
+    protocol: str | None,
+    file: Path | None,
+    sets: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    workers_on: str,
+    address: str | None,
+    **flags: Any,
 ) -> None:
     """Measure, and write a run folder with every turn, the scores and what they depend on."""
     from rich.console import Console
@@ -72,9 +81,12 @@ def run(
     console = Console()
     _introduce(config, rules, console)
     if len(several) > 1:
+        if workers_on != "here" or address is not None:
+            raise click.UsageError("--workers-on and --address are of one --concurrency, not of several")
         _measure_each(config, rules, several, folder, console)
         return
-    benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console))
+    with workers_at(workers_on, address, console) as workers:
+        benchmark.run(config, rules, folder, resume=resume, observer=LiveProgress(console), **workers)
     _print(score_folder(folder), folder, journal.read_run_file(folder), console)
 
 

@@ -1,11 +1,12 @@
 """The client of one run on two real nodes of Ray."""
 
+import signal
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from command import without_speed
+from command import num_lines, speed_bench, start, wait_until, without_speed
 
 from speed_bench.config import resolve
 from speed_bench.errors import ClientError, ConfigError
@@ -115,3 +116,29 @@ def by_id(records) -> dict:
 
 def acceptance_of(folder: Path) -> dict:
     return without_speed(score_folder(folder).acceptance.model_dump(mode="json"))
+
+
+def test_the_command_spreads_its_workers_and_ends_in_order_when_it_is_interrupted(cluster, tmp_path):
+    load = ("--engine", "simulator", "--concurrency", 8, "--workers", 2, "--max-tokens", 32, "--no-baseline")
+    command = ("run", *load, "--set", "engine.speed=0.3", "--out", tmp_path / "run")
+    spread = ("--workers-on", "ray", "--address", cluster.address)
+    stopped = start(*command, *spread)
+    shards = [tmp_path / "run" / f"turns-{worker}.jsonl" for worker in range(2)]
+    wait_until(lambda: all(num_lines(shard) >= 2 for shard in shards))
+    stopped.send_signal(signal.SIGINT)
+    output, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, output + errors
+    assert "finish with: speed-bench run" in errors
+    assert "Traceback" not in errors
+    kept = read_records(tmp_path / "run")
+    done = speed_bench(*command, *spread, "--resume")
+    assert "clocks agree within" in done.stdout
+    records = read_records(tmp_path / "run")
+    assert len(records.turns) == records.num_planned
+    assert set(by_id(kept).items()) <= set(by_id(records).items())
+
+
+def test_an_address_without_a_cluster_to_be_on_is_told(tmp_path):
+    done = speed_bench("run", "--address", "head:6379", "--out", tmp_path / "run", check=False)
+    assert done.returncode == 2
+    assert "--address is of a Ray cluster; add --workers-on ray" in done.stderr
