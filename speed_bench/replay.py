@@ -3,8 +3,9 @@
 A run has one span, so there is nothing to draw it from. But its load can be replayed: its streams
 take one conversation after the other, each as long as it was busy, and the span is over when the last
 stream is. Every resample puts another conversation of the same category in the place of each, and is
-replayed. So the interval also holds what the end of a run depends on: which answers happen to be last
-and long, while other streams idle. `benchmarks/coverage_speed.py` says how often it holds the truth.
+replayed; what it serves per second counts in proportion to the replay of what really was. So the
+interval also holds what the end of a run depends on: which answers happen to be last and long, while
+other streams idle. `benchmarks/coverage_speed.py` says how often it holds the truth.
 In an open loop no conversation begins before it is due, so there the schedule rules the span as long as
 there are streams enough.
 
@@ -57,14 +58,26 @@ def resample_output_tps(
             drawn[:, rows] = rows[rng.integers(len(rows), size=(len(drawn), len(rows)))]
         for column, (loop, _) in enumerate(loops):
             draws[block, column] = _output_tps(loop, drawn, groups)
+    as_they_were = np.array([_output_tps(loop, np.arange(len(strata))[None], ())[0] for loop, _ in loops])
+    values = np.array([value for _, value in loops])
+    draws *= values / _references(draws, as_they_were)
     left_out = np.empty((len(strata), len(loops)))
     for column, (loop, value) in enumerate(loops):
-        as_it_was = np.arange(len(strata))[None]
-        draws[:, column] *= value / _output_tps(loop, as_it_was, ())[0]
         tokens, weights = loop.tokens.sum(axis=1, keepdims=True), _weights(loop)
         smooth = value * weights.sum() / tokens.sum()
         left_out[:, column] = left_out_ratios(tokens, weights, strata)[:, 0] * smooth
     return Resampled(draws, left_out, strata)
+
+
+def _references(draws: FloatArray, as_they_were: FloatArray) -> FloatArray:
+    """What the replays of each loop are in proportion to: that of the loop as it was, if it could be one of them.
+
+    If it could not, times belong to their places in the queue: where all answers are of one length, streams
+    go in step, and any other order breaks it. Then the replays lie around what was measured.
+    """
+    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
+    possible = bool(np.all((low <= as_they_were) & (as_they_were <= high)))
+    return as_they_were if possible else np.nanmean(draws, axis=0)
 
 
 def replayed_span_s(durations_s: FloatArray, num_streams: int, due_s: FloatArray | None = None) -> FloatArray:

@@ -56,6 +56,16 @@ def test_draws_are_in_proportion_to_the_throughput_that_was_measured():
     assert np.unique(resample_output_tps([(same, 12.0)], ["qa"] * 9, resamples=50, seed=0).draws).tolist() == [12.0]
 
 
+def test_streams_that_went_in_step_are_drawn_around_what_was_measured():
+    """The first answer of each stream waits for the prefill of the others, by its place and not by what it is."""
+    waits = np.where(np.arange(64) < 16, np.arange(64) % 16, 0.0)
+    in_step = loop([10] * 64, 20.0 + waits - np.where(np.arange(64) >= 48, np.arange(64) % 16, 0.0), num_streams=16)
+    draws = resample_output_tps([(in_step, 7.0)], ["qa"] * 64, resamples=500, seed=0).draws
+    low, high = bounds(draws)
+    assert low < 7.0 < high
+    assert draws.mean() == pytest.approx(7.0)
+
+
 def test_the_end_of_a_run_is_in_the_interval_when_streams_share_it():
     rng = np.random.default_rng(0)
     tokens = 1 + rng.geometric(1 / 100, 64)
