@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from speed_bench.sweep.results import Summary
     from speed_bench.sweep.spec import SweepSpec
 
-MOST_CELLS = 10_000
 PLACES = ("here", "ray")
 EXAMPLES = """
 \b
@@ -54,11 +53,9 @@ sweep.yaml:
 @click.option("--address", metavar="ADDRESS", help="Of the Ray cluster. [default: the one of this machine]")
 @click.option("--dry-run", is_flag=True, help="Print the cells, and how much each asks; run nothing.")
 @click.option("--summary", is_flag=True, help="Print what came of the cells so far; run nothing.")
-@click.option(
-    "--most", type=int, metavar="N", default=MOST_CELLS, show_default=True, help="Refuse more runs than this."
-)
+@click.option("--most", type=click.IntRange(min=1), metavar="N", help="Refuse more runs than this. [default: 10000]")
 def sweep(
-    sweep: Path, out: Path | None, place: str, address: str | None, dry_run: bool, summary: bool, most: int
+    sweep: Path, out: Path | None, place: str, address: str | None, dry_run: bool, summary: bool, most: int | None
 ) -> None:
     """Measure the cells of a sweep, each a run of its own; finished ones are not measured again."""
     from rich.console import Console
@@ -86,18 +83,19 @@ def sweep(
     measure(spec, cells, folder, console, place=place, address=address)
 
 
-def _planned(sweep: Path, most: int) -> "tuple[SweepSpec, list[Cell]]":
+def _planned(sweep: Path, most: int | None) -> "tuple[SweepSpec, list[Cell]]":
     """What a file says, or the folder of a sweep that was begun."""
     from speed_bench.engines import identity
     from speed_bench.sweep.folder import read_sweep
-    from speed_bench.sweep.plan import plan
+    from speed_bench.sweep.plan import MOST_CELLS, plan
     from speed_bench.sweep.spec import read_spec
 
     if sweep.is_dir():
         file = read_sweep(sweep)
         return file.spec, file.planned()
     spec = read_spec(sweep)
-    return spec, plan(spec, most=most, tell=lambda line: click.echo(line, err=True), detect=identity.detect)
+    cells = plan(spec, most=most or MOST_CELLS, tell=lambda line: click.echo(line, err=True), detect=identity.detect)
+    return spec, cells
 
 
 def measure(
