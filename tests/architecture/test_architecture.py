@@ -67,10 +67,11 @@ def test_every_engine_has_its_page_and_its_recording(engine: str) -> None:
 
 
 def test_every_number_of_the_scores_has_its_definition() -> None:
-    from speed_bench.scores import Comparison, GroupScores, Serving
+    from speed_bench.scores import ClientScores, Comparison, Goodput, GroupScores, Serving, SloScores, Steady
 
     text = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    names = {*GroupScores.model_fields, *Comparison.model_fields, *Serving.model_fields}
+    models = (GroupScores, Comparison, Serving, Steady, Goodput, SloScores, ClientScores)
+    names = {name for model in models for name in model.model_fields}
     assert {name for name in names if not name.startswith("num_") and f"`{name}`" not in text} == set()
 
 
