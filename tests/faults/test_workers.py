@@ -11,8 +11,8 @@ from simulated import FAST, Watching, simulated
 
 from speed_bench.errors import ClientError, EngineError
 from speed_bench.runner.journal import read_records
-from speed_bench.runner.worker import __name__ as WORKER
 
+WORKER = "speed_bench.runner.worker"
 SLOW = {"engine.speed": 2.0, "concurrency": 6, "workers": 3, "limit_per_category": 4}
 
 
