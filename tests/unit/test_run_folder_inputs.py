@@ -226,3 +226,32 @@ def test_steps_that_cannot_be_told_apart_are_not_left_out(copy):
     with pytest.raises(RunFolderError, match=r"1 turns of .* have decode steps that cannot be told apart"):
         acceptance_inputs(copy)
     assert speedup_inputs(copy)["run1"]["steps"] is None
+
+
+def rewritten(folder: Path, change) -> Path:
+    """A run folder whose turns are changed, its baseline left as it is."""
+    run_file, records = read_run_file(folder), read_records(folder)
+    (folder / "turns-0.jsonl").unlink()
+    with Journal(folder, run_file) as journal:
+        for number, each in enumerate(records.turns):
+            journal.add(change(number, each))
+    return folder
+
+
+def test_the_turns_of_an_open_loop_are_given_from_when_they_were_due(copy: Path):
+    by_clock = rewritten(copy, lambda _, each: replace(each, scheduled_at_s=each.sent_at_s / 2))
+    serving = score(read_records(by_clock)).serving
+    found = throughput.compute(**throughput_inputs(by_clock))
+    assert found["ttft_s"]["p99"] == same(serving.ttft_s.p99)
+    assert found["ttft_s"]["mean"] > 2 * score(read_records(RUN)).serving.ttft_s.value
+    assert found["output_tps"] == same(serving.output_tps.value)
+    assert found["steady_output_tps"] is None
+    assert speedup_inputs(by_clock)["run1"]["slots"] is None
+
+
+def test_a_prompt_that_was_run_again_is_a_row_of_its_own(copy: Path):
+    again = rewritten(copy, lambda number, each: replace(each, id=f"q/{number % 9}", repeat=number // 9, category="qa"))
+    given = throughput_inputs(again)
+    assert len(set(zip(given["conversations"], given["seeds"], strict=True))) == 3
+    rows = speedup_inputs(again)["run1"]["rows"]
+    assert len(set(rows)) == len(rows) == 27
