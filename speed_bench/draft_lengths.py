@@ -68,8 +68,10 @@ def predict(
     """What to expect of every draft length that was run and, from two of them on, of every other one up to the longest.
 
     All arms had one load, which `closed_loop` says is one of streams that are always busy; `baseline` are all runs
-    without speculation under it. What is `given` stands in for what they say. Draft lengths up to `extend_to` may be
-    longer than what was run: then the last rate goes on. Raises ConfigError where something is missing.
+    without speculation under it. In another load prompts come by the clock: their prefill takes a share of the time,
+    which scales every step alike, so there it is left in the step time. What is `given` stands in for what runs say.
+    Draft lengths up to `extend_to` may be longer than what was run: then the last rate goes on. Raises ConfigError
+    where something is missing.
     """
     return _Predictor(arms, baseline, given, extend_to, closed_loop, bootstrap).prediction()
 
@@ -109,7 +111,8 @@ class _Predictor:
         self.arms = list(zip(arms, self.ratios.runs, strict=False))
         self.baseline = self.ratios.runs[-1] if baseline else None
         self.t_ar = self._t_ar()
-        self.tells_prefill = bool(arms) and not given.t_sd_s and all(arm.sums.tells_prefill for arm in arms)
+        told = [closed_loop and not given.t_sd_s and arm.sums.tells_prefill for arm in arms]
+        self.tells_prefill = bool(told) and all(told)
         self.points = self._points()
         self.longest = len(given.rates) or max((arm.draft_length for arm in arms), default=0)
         lengths = [point.draft_length for point in self.points if point.draft_length is not None]

@@ -175,14 +175,13 @@ def _outlook(
         Arm(read.folder.name, length, sum_steps([read.records], length), compared[read.folder])
         for read, length in ((read, _draft_length(read)) for read in members)
     ]
-    closed = config.arrivals == "closed" and config.think_time_s == 0
     found = predict(
         arms,
         sum_steps([*others.values()]) if others else None,
         given,
         bootstrap=bootstrap,
         extend_to=extend_to,
-        closed_loop=closed,
+        closed_loop=_streams_are_busy(config),
     )
     return Outlook(_subject(members), found, tuple(_notes(members, compared, found)))
 
@@ -244,6 +243,10 @@ def _subject(members: Sequence[_Read]) -> Subject:
     )
 
 
+def _streams_are_busy(config: RunConfig) -> bool:
+    return config.arrivals == "closed" and config.think_time_s == 0
+
+
 def _notes(members: Sequence[_Read], compared: dict[Path, Comparison | None], found: Prediction) -> Iterator[str]:
     """What a reader has to know besides the numbers."""
     for read in members:
@@ -254,7 +257,8 @@ def _notes(members: Sequence[_Read], compared: dict[Path, Comparison | None], fo
             if cell.reason:
                 yield f"{name}: no measured speed-up, because {cell.reason}"
                 break
-    if found.prefill_s_per_token is None and members[0].run.config.concurrency > 1:
+    config = members[0].run.config
+    if found.prefill_s_per_token is None and _streams_are_busy(config) and config.concurrency > 1:
         yield "the prefill of others cannot be told apart from decoding; between draft lengths it is taken as steady"
     if found.best is None:
         yield "one draft length: how step time depends on it is not known, so neither is the best one"

@@ -9,9 +9,10 @@ speculation the second is 1. It makes t_ar · AL / t_sd the ratio of the decode 
 which is `speedup_tpot` where they have the same turns.
 
 **Prefill of others.** At a concurrency above 1 decoding also waits while new requests are prefilled, and that is part
-of the step time, because it is part of what users wait for. It is so much for each *token*, not for each step: while a
-stream emits so many, each of the others ends an answer and brings a new prompt, however few steps that takes. It is
-told apart by the gaps between arrivals in which no other request was between being sent and its first token:
+of the step time, because it is part of what users wait for. In a closed loop it is so much for each *token*, not for
+each step: while a stream emits so many, each of the others ends an answer and brings a new prompt, however few steps
+that takes. It is told apart by the gaps between arrivals in which no other request was between being sent and its
+first token:
 
     prefill_s = decode time per token − (mean of those gaps) · (gaps per token)
 """

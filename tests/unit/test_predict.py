@@ -101,6 +101,16 @@ def test_times_of_several_draft_lengths_give_the_best_one(capsys: pytest.Capture
     assert "\n** beyond what was run" in shown
 
 
+def test_the_examples_of_the_page_give_what_they_show(capsys: pytest.CaptureFixture[str]):
+    """Those that need no run."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "predict.md").read_text("utf-8")
+    examples = re.findall(r"^\$ speed-bench predict (--.*)\n((?:(?!\$ |```).*\n)*)", page, re.MULTILINE)
+    assert len(examples) == 2
+    for arguments, shown in examples:
+        run_predict(*arguments.split())
+        assert capsys.readouterr().out.rstrip() == shown.rstrip()
+
+
 def test_a_drafter_that_never_pays_is_called_so(capsys: pytest.CaptureFixture[str]):
     run_predict("--rates", "0.1,0.1", "--t-ar", "10ms", "--t-sd", "1=12ms,2=13ms")
     assert "best draft length: k = 1 (0.92x: none pays)" in capsys.readouterr().out
@@ -155,6 +165,19 @@ def test_how_many_prompts_and_where_the_server_was_make_no_difference(loops: dic
     assert row.speedup.value > 1
     assert row.measured_speedup_tpot is None
     assert any("no measured speed-up, because they finished different turns" in note for note in outlook.notes)
+
+
+def test_an_open_loop_is_called_by_its_arrivals_and_has_no_output_tps(
+    loops: dict[int, RunRecords], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for k, records in loops.items():
+        write_run(tmp_path / f"k{k}", settings_of(k, concurrency=4, arrivals="poisson", rate=2.5), records)
+    run_predict(*(tmp_path / f"k{k}" for k in loops), "--json", tmp_path / "predicted.json")
+    shown = capsys.readouterr().out
+    assert "poisson 2.5 a second, at most 4 at once · 500 input" in shown
+    assert "prefill" not in shown
+    [found] = orjson.loads((tmp_path / "predicted.json").read_bytes())["predictions"]
+    assert {row["speedup_output_tps"] is None for row in found["rows"]} == {True}
 
 
 def test_failed_turns_are_told(loops: dict[int, RunRecords], tmp_path: Path):

@@ -72,7 +72,7 @@ def test_steps_that_are_not_known_leave_the_step_time_undefined():
     blind = turn("a/0", steps_of(3, 1), counts=None)
     assert ratio_of(run_of(blind), lambda of: of.step_s()) is None
     with pytest.raises(UndefinedMetric, match="acceptance length of k3: not known"):
-        predict(arms_of(k3=run_of(blind)), None, Given(t_ar_s=Estimate(0.5)), bootstrap=BOOTSTRAP)
+        predict(arms_of(k3=run_of(blind)), None, Given(t_ar_s=Estimate(0.5)), bootstrap=BOOTSTRAP, closed_loop=True)
 
 
 def test_a_draft_length_that_was_never_reached_adds_nothing_to_the_acceptance_length():
@@ -138,14 +138,16 @@ def steady_ratio(run: RunRecords, baseline: RunRecords) -> float:
 
 
 def test_of_a_draft_length_that_was_run_the_prediction_is_the_measured_ratio_of_totals(loops: dict[int, RunRecords]):
-    [row] = predict(arms_of(k3=loops[3]), sum_steps([loops[0]]), Given(), bootstrap=BOOTSTRAP).rows
+    [row] = predict(arms_of(k3=loops[3]), sum_steps([loops[0]]), Given(), bootstrap=BOOTSTRAP, closed_loop=True).rows
     measured = compare(loops[3], loops[0], BOOTSTRAP).speedup_tpot
     assert row.speedup.value == pytest.approx(measured.value)
     assert (row.speedup.low, row.speedup.high) == (
         pytest.approx(measured.low, rel=0.01),
         pytest.approx(measured.high, rel=0.01),
     )
-    assert row.speedup_output_tps is None, "of no closed loop is known that its streams are busy"
+    [row] = predict(arms_of(k3=loops[3]), sum_steps([loops[0]]), Given(), bootstrap=BOOTSTRAP).rows
+    assert row.speedup.value == pytest.approx(measured.value)
+    assert row.speedup_output_tps is None, "the streams of another load are not always busy"
 
 
 def test_the_prefill_of_others_is_so_much_for_every_token_whatever_is_drafted(together: dict[int, RunRecords]):
@@ -157,7 +159,13 @@ def test_the_prefill_of_others_is_so_much_for_every_token_whatever_is_drafted(to
 
 
 def test_alone_nobody_waits_for_the_prefill_of_others(alone: dict[int, RunRecords]):
-    found = predict(arms_of(k1=alone[1], k3=alone[3], k5=alone[5]), sum_steps([alone[0]]), Given(), bootstrap=BOOTSTRAP)
+    found = predict(
+        arms_of(k1=alone[1], k3=alone[3], k5=alone[5]),
+        sum_steps([alone[0]]),
+        Given(),
+        bootstrap=BOOTSTRAP,
+        closed_loop=True,
+    )
     assert found.prefill_s_per_token.value == pytest.approx(0.0, abs=1e-12)
     assert found.line.per_draft_token_s == pytest.approx(
         0.00035, rel=0.01
@@ -168,10 +176,10 @@ def test_alone_nobody_waits_for_the_prefill_of_others(alone: dict[int, RunRecord
 def test_a_line_that_takes_prefill_for_part_of_the_step_promises_too_much(together: dict[int, RunRecords]):
     """Why it is told apart: what a step emits, and so how much prefill it sees, is no line over draft lengths."""
     baseline, ends = sum_steps([together[0]]), arms_of(k1=together[1], k5=together[5])
-    apart = predict(ends, baseline, Given(), bootstrap=BOOTSTRAP)
+    apart = predict(ends, baseline, Given(), bootstrap=BOOTSTRAP, closed_loop=True)
     for arm in ends:
         arm.sums.columns["num_free_gaps"][:] = 0
-    mixed = predict(ends, baseline, Given(), bootstrap=BOOTSTRAP)
+    mixed = predict(ends, baseline, Given(), bootstrap=BOOTSTRAP, closed_loop=True)
     measured = compare(together[3], together[0], None).speedup_tpot.value
     expected, naive = (next(row for row in each.rows if row.draft_length == 3).speedup.value for each in (apart, mixed))
     assert mixed.prefill_s_per_token is None
@@ -179,34 +187,46 @@ def test_a_line_that_takes_prefill_for_part_of_the_step_promises_too_much(togeth
     assert naive > 1.05 * measured
 
 
+def test_where_prompts_come_by_the_clock_their_prefill_stays_in_the_step_time(together: dict[int, RunRecords]):
+    arms, baseline = arms_of(k1=together[1], k5=together[5]), sum_steps([together[0]])
+    found = predict(arms, baseline, Given(), bootstrap=BOOTSTRAP)
+    whole = [ratio_of(together[k], lambda of: of.step_s()) for k in (1, 5)]
+    between = next(row for row in found.rows if row.draft_length == 3)
+    assert (found.prefill_s_per_token, between.step_time_s.value) == (None, pytest.approx(sum(whole) / 2))
+
+
 def test_at_the_break_even_length_the_speedup_is_1_prefill_included(together: dict[int, RunRecords]):
     arms, baseline = arms_of(k5=together[5]), sum_steps([together[0]])
-    [row] = predict(arms, baseline, Given(), bootstrap=BOOTSTRAP).rows
+    [row] = predict(arms, baseline, Given(), bootstrap=BOOTSTRAP, closed_loop=True).rows
     given = Given(acceptance_length=Estimate(row.break_even_acceptance_length))
-    [even] = predict(arms, baseline, given, bootstrap=BOOTSTRAP).rows
+    [even] = predict(arms, baseline, given, bootstrap=BOOTSTRAP, closed_loop=True).rows
     assert even.speedup.value == pytest.approx(1.0, abs=0.01)
     assert row.break_even_rate == pytest.approx(break_even_rate(1.0, row.break_even_acceptance_length, 5))
 
 
 def test_steps_without_a_proposal_are_in_the_prediction():
     loops = {k: closed_loop(k, streams=1, turns=32, prompt_tokens=100, no_proposal=0.4) for k in (0, 2, 3, 5)}
-    found = predict(arms_of(k2=loops[2], k5=loops[5]), sum_steps([loops[0]]), Given(), bootstrap=BOOTSTRAP)
+    found = predict(
+        arms_of(k2=loops[2], k5=loops[5]), sum_steps([loops[0]]), Given(), bootstrap=BOOTSTRAP, closed_loop=True
+    )
     expected = next(row for row in found.rows if row.draft_length == 3)
     assert expected.speedup.value == pytest.approx(compare(loops[3], loops[0], None).speedup_tpot.value, rel=0.03)
 
 
 def test_given_numbers_stand_in_for_what_runs_say_and_bring_their_own_error(alone: dict[int, RunRecords]):
     arms, baseline = arms_of(k3=alone[3]), sum_steps([alone[0]])
-    [own] = predict(arms, baseline, Given(), bootstrap=BOOTSTRAP).rows
+    [own] = predict(arms, baseline, Given(), bootstrap=BOOTSTRAP, closed_loop=True).rows
     exact, rough = Estimate(0.01), Estimate(0.01, 0.008, 0.012)
-    [sharp] = predict(arms, None, Given(t_ar_s=exact), bootstrap=BOOTSTRAP).rows
-    [wide] = predict(arms, None, Given(t_ar_s=rough), bootstrap=BOOTSTRAP).rows
+    [sharp] = predict(arms, None, Given(t_ar_s=exact), bootstrap=BOOTSTRAP, closed_loop=True).rows
+    [wide] = predict(arms, None, Given(t_ar_s=rough), bootstrap=BOOTSTRAP, closed_loop=True).rows
     assert (
         sharp.speedup.value
         == wide.speedup.value
         == pytest.approx(0.01 / (own.step_time_s.value / own.acceptance_length.value))
     )
     assert sharp.speedup.high - sharp.speedup.low < 0.2 * (wide.speedup.high - wide.speedup.low)
-    [timed] = predict(arms, None, Given(t_ar_s=exact, t_sd_s={None: Estimate(0.02)}), bootstrap=BOOTSTRAP).rows
+    [timed] = predict(
+        arms, None, Given(t_ar_s=exact, t_sd_s={None: Estimate(0.02)}), bootstrap=BOOTSTRAP, closed_loop=True
+    ).rows
     assert (timed.draft_length, timed.acceptance_from, timed.step_time_from) == (3, "measured", "given")
     assert timed.speedup.value == pytest.approx(own.acceptance_length.value / 2)
