@@ -270,10 +270,13 @@ def _best_table(found: Sequence[Best], shown: Sequence[str], words: str) -> Tabl
 
 
 def _against_the_others(best: Best) -> str:
-    if len(best.not_told_apart) > 1:
-        return f"[yellow]not told apart: {', '.join(map(str, best.not_told_apart))}[/]"
     missing = [str(option.draft_length) for option in best.options if option.value.value is None]
-    return f"told apart{f'; without {chr(44).join(missing)}' if missing else ''}"
+    without = f", without {', '.join(missing)}" if missing else ""
+    if len(missing) + 1 == len(best.options):
+        return f"alone{without}"
+    if len(best.not_told_apart) > 1:
+        return f"[yellow]not told apart: {', '.join(map(str, best.not_told_apart))}[/]{without}"
+    return f"told apart{without}"
 
 
 def _sentences(summary: Summary, folder: Path) -> list[str]:
@@ -286,18 +289,18 @@ def _sentences(summary: Summary, folder: Path) -> list[str]:
     lines.append(f"[bold red]{', '.join([done, *rest])}[/]" if rest else done)
     unequal = sum(cell.headline.counts_equal is False for cell in summary.cells if cell.headline)
     if unequal:
-        lines.append(f"[bold red]DEGRADED: in {unequal} cells counts differ from the engine's own[/]")
+        lines.append(f"[bold red]DEGRADED: in {_cells(unequal)} counts differ from the engine's own[/]")
     turns_failed = sum(cell.headline.num_failures for cell in summary.cells if cell.headline)
     if turns_failed:
         lines.append(f"[bold red]{turns_failed} turns failed[/]")
     limited = sum(cell.headline.client_limited is True for cell in summary.cells if cell.headline)
     if limited:
         lines.append(
-            f"[yellow]client_limited in {limited} cells: such percentiles are not the engine's alone; "
+            f"[yellow]client_limited in {_cells(limited)}: such percentiles are not the engine's alone; "
             "use more workers, fewer streams or another machine for the client[/]"
         )
     doubts = Counter(cell.doubt for cell in summary.cells if cell.doubt)
-    lines += [f"[yellow]in {num} cells {escape(doubt)}[/]" for doubt, num in doubts.items()]
+    lines += [f"[yellow]in {_cells(num)} {escape(doubt)}[/]" for doubt, num in doubts.items()]
     if any(cell.settings["engine.name"] == "simulator" for cell in summary.cells):
         lines.append("note: simulated: nothing here is a result of any model or engine")
     if any(str(cell.settings["edition"]).startswith(RANDOM) for cell in summary.cells):
@@ -305,6 +308,10 @@ def _sentences(summary: Summary, folder: Path) -> list[str]:
             "note: prompts are random tokens: they show what random prompts distort, not how good a drafter is"
         )
     return [*lines, f"sweep folder: {escape(str(folder))}"]
+
+
+def _cells(num: int) -> str:
+    return "1 cell" if num == 1 else f"{num} cells"
 
 
 def _number(cell: Value, scale: float = 1.0) -> str:

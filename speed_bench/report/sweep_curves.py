@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 
 from speed_bench import pareto
-from speed_bench.config import OF_DRAFTS
 from speed_bench.report.curve import draw_curves
 from speed_bench.report.throughput import WIDTH, Point, crossing_lines, curves_of
 from speed_bench.run_scores import SCORES
 from speed_bench.scores import Scores
 from speed_bench.sweep.choosing import DRAFT_LENGTH
 from speed_bench.sweep.results import CellResult, Summary
+from speed_bench.sweep.spec import is_of_drafts
 
 CURVES_SHOWN = 4
 """More would scroll away what stands above them."""
@@ -67,19 +67,15 @@ def _scores(cell: CellResult, folder: Path) -> Scores:
 
 def _arm(settings: Mapping[str, Any]) -> str:
     """How tokens are drafted, but for their number."""
-    extra = [settings.get("draft"), *(value for key, value in settings.items() if _is_of_drafts(key))]
+    extra = [value for key, value in settings.items() if is_of_drafts(key) and key != DRAFT_LENGTH]
     words = [str(value).rpartition("/")[2] for value in extra if value is not None]
     return str(settings["algorithm"]) if settings["algorithm"] == "none" else " ".join([settings["algorithm"], *words])
 
 
 def _part(settings: Mapping[str, Any], swept: Sequence[str]) -> str:
     """What is swept over besides load and drafts, in words."""
-    others = [key for key in swept if key not in ("concurrency", "algorithm", "draft", DRAFT_LENGTH)]
-    return " · ".join(str(settings.get(key)) for key in others if not _is_of_drafts(key))
-
-
-def _is_of_drafts(key: str) -> bool:
-    return key.rpartition(".")[2] in OF_DRAFTS or key.startswith("engine.extra.spec")
+    others = [key for key in swept if key not in ("concurrency", "algorithm") and not is_of_drafts(key)]
+    return " · ".join(str(settings.get(key)) for key in others)
 
 
 def _means(points: Sequence[pareto.Point]) -> list[pareto.Point]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from speed_bench.config import HOW_NOT_WHAT, OF_DRAFTS, Protocol, RunConfig, resolve
+from speed_bench.config import HOW_NOT_WHAT, Protocol, RunConfig, resolve
 from speed_bench.errors import ConfigError
 from speed_bench.sweep.cells import Cell
-from speed_bench.sweep.spec import SweepSpec, flat
+from speed_bench.sweep.spec import SweepSpec, flat, is_of_drafts
 
 MOST_CELLS = 10_000
 """More are a slip, unless they are asked for."""
@@ -174,7 +174,7 @@ def _readable(config: RunConfig, swept: Sequence[str]) -> str:
     words = [model, config.algorithm, length, f"c{config.concurrency}", _slug(config.config)]
     for key in swept:
         value, last = settings.get(key), key.rpartition(".")[2]
-        means_nothing = config.algorithm == "none" and last in OF_DRAFTS
+        means_nothing = config.algorithm == "none" and is_of_drafts(key)
         if key not in NAMED and isinstance(value, str | int | float) and not means_nothing:
             words.append(_slug(f"{'' if key == 'draft' else last}{_last(str(value))}"))
     return "-".join(word for word in words if word)[:LONGEST_NAME]

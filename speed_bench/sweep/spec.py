@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from speed_bench.config import RunConfig
+from speed_bench.config import OF_DRAFTS, RunConfig
 from speed_bench.engine_config import Settings
 from speed_bench.errors import ConfigError, unknown
 
@@ -137,6 +137,16 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[key] = value
     return found
+
+
+def is_of_drafts(key: str) -> bool:
+    """Whether a setting says how drafts are made, so that it means nothing without speculation.
+
+    >>> is_of_drafts("engine.ngram_max"), is_of_drafts("engine.tensor_parallel")
+    (True, False)
+    """
+    last = key.rpartition(".")[2]
+    return key in ("draft", "draft_length") or last in OF_DRAFTS or key.startswith("engine.extra.spec")
 
 
 def _settings(name: str, value: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from speed_bench.sweep.choosing import best_draft_lengths
 from speed_bench.sweep.folder import read_errors, read_sweep, state_of
 from speed_bench.sweep.plan import NAMED
 from speed_bench.sweep.results import CellResult, Headline, Summary
-from speed_bench.sweep.spec import flat
+from speed_bench.sweep.spec import flat, is_of_drafts
 
 SUMMARY, SUMMARY_CSV = "summary.json", "summary.csv"
 _ALWAYS = (*NAMED, "edition", "draft", "engine.name")
@@ -65,7 +65,10 @@ def _differing(cells: Sequence[SweepCell]) -> dict[str, None]:
 
 def _result(cell: SweepCell, folder: Path, errors: Mapping[str, str], swept: Mapping[str, None]) -> CellResult:
     settings = flat(cell.config.model_dump(mode="json"))
-    told = {key: settings.get(key) for key in dict.fromkeys([*_ALWAYS, *swept])}
+    drafts = cell.config.algorithm != "none"
+    told = {
+        key: settings.get(key) if drafts or not is_of_drafts(key) else None for key in dict.fromkeys([*_ALWAYS, *swept])
+    }
     fields: dict[str, Any] = {
         "name": cell.name,
         "settings": told,

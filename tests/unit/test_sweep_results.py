@@ -13,6 +13,7 @@ from rich.console import Console
 
 from speed_bench.errors import ConfigError, EngineError, RunFolderError, UndefinedMetric
 from speed_bench.report.sweep import SweepProgress, duration, print_plan, print_summary
+from speed_bench.report.sweep_curves import print_curves
 from speed_bench.runner.journal import Journal, RunFile, make_folder, read_run_file, write_run_file
 from speed_bench.scores import Cell as Value
 from speed_bench.sweep.cells import Cell, SweepObserver
@@ -88,15 +89,17 @@ def write_run(cell: Cell, folder: Path, like: RunFile, turns: list[TurnRecord], 
             journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None, wall_s=99.0, whole=True))
 
 
-def turns_at(step_s: float, *, drafted: int = 3, noise_s: float = 0.0, seed: int = 0) -> list[TurnRecord]:
-    """One stream that answers short and long prompts; a step takes `step_s`, give or take."""
-    chance, at_s, turns = random.Random(seed), 0.0, []
+def turns_at(
+    step_s: float, *, drafted: int = 3, noise_s: float = 0.0, seed: int = 0, streams: int = 1
+) -> list[TurnRecord]:
+    """Streams that answer short and long prompts; a step takes `step_s`, give or take."""
+    chance, free_at_s, turns = random.Random(seed), [0.0] * streams, []
     for number in range(PROMPTS):
-        num_steps = 3 + 5 * number % 31
+        num_steps, slot = 3 + 5 * number % 31, free_at_s.index(min(free_at_s))
         steps = steps_of(*[1] * num_steps, drafted=drafted) if drafted else (Step(0, 0, 1),) * (2 * num_steps)
-        found = turn(f"{number:032x}/0", steps, at_s=at_s, step_s=step_s + chance.uniform(-noise_s, noise_s))
-        turns.append(found)
-        at_s = found.finished_at_s
+        took_s = step_s + chance.uniform(-noise_s, noise_s)
+        turns.append(turn(f"{number:032x}/0", steps, at_s=free_at_s[slot], step_s=took_s, slot=slot))
+        free_at_s[slot] = turns[-1].finished_at_s
     return turns
 
 
@@ -305,6 +308,48 @@ def test_the_terminal_shows_all_of_it(failing: Path) -> None:
     assert "1 failed" in shown
     assert "note: simulated" in shown
     assert f"sweep folder: {folder}" in shown
+
+
+def test_settings_of_drafts_are_not_told_of_a_cell_without(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"axes": {"engine.ngram_size": [2, 4]}, "order": "listed"})
+    place = Written(run_file, lambda cell: turns_at(0.5, drafted=cell.config.draft_length or 0))
+    run_sweep(spec, plan(spec), tmp_path / "sweep", place, Silent())
+    summary = summarise(tmp_path / "sweep")
+    assert summary.swept == ["algorithm", "engine.ngram_size"]
+    assert [cell.settings["engine.ngram_size"] for cell in summary.cells] == [None, 2, 4]
+    assert summary.best == [], "there is one draft length"
+
+
+def test_a_draft_length_that_is_alone_is_no_winner(tmp_path: Path, run_file: RunFile) -> None:
+    def fails(k: int, _: int) -> list[TurnRecord]:
+        if k > 1:
+            raise EngineError("gone")
+        return turns_at(0.5)
+
+    summary = summary_of(tmp_path, run_file, fails)
+    console = Console(record=True, width=100, file=io.StringIO())
+    print_summary(summary, tmp_path / "sweep", console)
+    shown = console.export_text()
+    assert "alone, without 3, 5" in shown
+    assert "told apart" not in shown
+
+
+def test_curves_take_each_load_at_its_best_draft_length_and_say_where_they_cross(
+    tmp_path: Path, run_file: RunFile
+) -> None:
+    spec = spec_of({"axes": {"concurrency": [1, 4], "draft_length": [1, 3]}, "repeats": 2, "order": "listed"})
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        k, load = cell.config.draft_length or 0, cell.config.concurrency
+        return turns_at({0: 0.25, 1: 0.4, 3: 0.3}[k] * load**0.5, drafted=k, streams=load)
+
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, turns_of), Silent())
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_curves(summarise(tmp_path / "sweep"), tmp_path / "sweep", console)
+    title, sentence = console.export_text().splitlines()
+    assert title == "steady Output TPS against User TPS, each load at its best draft length"
+    assert sentence.startswith("ngram and none cross nowhere from 3.33 to 4.00 User TPS")
+    assert sentence.endswith("ngram has more steady Output TPS throughout")
 
 
 def test_what_is_printed_before_says_how_much_is_asked(tmp_path: Path) -> None:
