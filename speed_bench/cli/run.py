@@ -29,6 +29,8 @@ Examples:
   speed-bench run --file run.yaml --set engine.threads=2
   speed-bench run --engine vllm --python ~/vllm/bin/python --model meta-llama/Llama-3.3-70B-Instruct \\
       --algorithm eagle3 --draft yuhuili/EAGLE3-LLaMA3.3-Instruct-70B --set engine.tensor_parallel=4
+  speed-bench run --engine vllm --model my/model --algorithm mtp --edition PATH --config throughput_8k \\
+      --concurrency 1,4,16,64                       a run under each of these loads, and the curve
   speed-bench run --url http://gpu-node:8000 --algorithm eagle3 --draft-length 3      a server that runs already
 """
 
