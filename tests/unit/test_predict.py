@@ -37,10 +37,14 @@ def run_predict(*arguments: object) -> None:
     predict.main([str(each) for each in arguments], standalone_mode=False)
 
 
-def write_run(folder: Path, config, records: RunRecords, baseline_at: str | None = None) -> Path:
+def write_run(
+    folder: Path, config, records: RunRecords, baseline_at: str | None = None, num_conversations: int = 20
+) -> Path:
     """A run folder with these records, as if they had been measured under that config."""
     folder.mkdir(parents=True)
     provenance = read_run_file(RECORDED).provenance
+    data = provenance.data.model_copy(update={"num_conversations": num_conversations})
+    provenance = provenance.model_copy(update={"data": data})
     protocol = resolve({"max_tokens": 8})[1]
     file = RunFile(
         config=config,
@@ -145,7 +149,8 @@ def test_runs_of_one_load_are_put_together_with_the_run_without_speculation(runs
 
 def test_runs_of_other_loads_and_other_drafters_are_apart(runs: Path, loops: dict[int, RunRecords], tmp_path: Path):
     write_run(tmp_path / "busier", settings_of(4, concurrency=8), loops[4])
-    write_run(tmp_path / "busier-0", settings_of(0, concurrency=8), loops[0])
+    slower = closed_loop(0, streams=4, turns=40, prompt_tokens=500, conversations=20, step_ms=50)
+    write_run(tmp_path / "busier-0", settings_of(0, concurrency=8), slower)
     write_run(tmp_path / "ngram", settings_of(4, concurrency=4, algorithm="ngram"), loops[4])
     every = [runs / "k0", runs / "k1", *(tmp_path / name for name in ("busier", "busier-0", "ngram"))]
     outlooks, _ = predict_runs(every, Given(), bootstrap=BOOTSTRAP)
@@ -153,13 +158,15 @@ def test_runs_of_other_loads_and_other_drafters_are_apart(runs: Path, loops: dic
         *((4, "mtp"), (8, "mtp"), (4, "ngram"))
     }
     assert all(len(outlook.prediction.rows) == 1 for outlook in outlooks)
+    t_ar_s = {outlook.subject.concurrency: outlook.prediction.t_ar_s.value for outlook in outlooks}
+    assert (t_ar_s[4] < 0.02, t_ar_s[8] > 0.05) == (True, True)
 
 
 def test_how_many_prompts_and_where_the_server_was_make_no_difference(loops: dict[int, RunRecords], tmp_path: Path):
     fewer = run_of(*loops[0].turns[:30])
     write_run(tmp_path / "k4", settings_of(4, concurrency=4), loops[4])
     elsewhere = settings_of(0, concurrency=4, limit_per_category=1, seeds=(7,), **{"engine.port": 1234})
-    write_run(tmp_path / "k0", elsewhere, fewer)
+    write_run(tmp_path / "k0", elsewhere, fewer, num_conversations=15)
     [outlook], _ = predict_runs([tmp_path / "k4", tmp_path / "k0"], Given(), bootstrap=BOOTSTRAP)
     [row] = outlook.prediction.rows
     assert row.speedup.value > 1

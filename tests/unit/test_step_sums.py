@@ -84,6 +84,20 @@ def test_a_draft_length_that_was_never_reached_adds_nothing_to_the_acceptance_le
     assert ratios.estimate(sums.acceptance_length(9), 1) is None, "no draft was tried at position 8"
 
 
+def test_steps_that_are_not_told_apart_give_the_lengths_of_their_rates():
+    """A histogram of what was accepted, of a turn whose last step was cut: rates are known, lengths are not."""
+    record = turn("a/0", steps_of(2, 0, 1))
+    told = replace(
+        record.counts, per_step=None, aligned=False, histogram=(1, 1, 1), full_draft_length=2, drafted=6, accepted=3
+    )
+    cut = replace(record, output_ids=record.output_ids[:-1], arrivals=(*record.arrivals[:-1], (2.5, 1)), counts=told)
+    sums = sum_steps([run_of(cut)], 2)
+    ratios = Ratios([sums], BOOTSTRAP)
+    assert sums.conditional
+    lengths = [ratios.estimate(ratios.runs[0].acceptance_length(k), 1).value for k in (1, 2, 3)]
+    assert lengths == pytest.approx([1 + 2 / 3, 1 + 2 / 3 + 1 / 3, 1 + 2 / 3 + 1 / 3 + 1 / 6])
+
+
 def test_gaps_are_free_where_no_other_request_waits_for_its_first_token():
     long = turn("a/0", steps_of(0, 0, 0, 0, 0, 0), step_s=1.0)  # sent at 0, tokens at 1, 2, … 7
     other = turn("b/0", steps_of(0), at_s=3.5, step_s=0.25)  # waits from 3.5 to 4.5
@@ -230,3 +244,15 @@ def test_given_numbers_stand_in_for_what_runs_say_and_bring_their_own_error(alon
     ).rows
     assert (timed.draft_length, timed.acceptance_from, timed.step_time_from) == (3, "measured", "given")
     assert timed.speedup.value == pytest.approx(own.acceptance_length.value / 2)
+    vague = Given(t_ar_s=exact, t_sd_s={None: Estimate(0.02, 0.01, 0.03)})
+    [row] = predict(arms, None, vague, bootstrap=BOOTSTRAP, closed_loop=True).rows
+    assert row.speedup.low < 0.7 * row.speedup.value
+
+
+def test_given_times_are_taken_with_the_acceptance_of_the_run_of_each_draft_length(alone: dict[int, RunRecords]):
+    arms = arms_of(k1=alone[1], k5=alone[5])
+    times = {1: Estimate(0.021), 3: Estimate(0.023), 5: Estimate(0.026)}
+    rows = predict(arms, None, Given(t_ar_s=Estimate(0.02), t_sd_s=times), bootstrap=BOOTSTRAP).rows
+    assert [row.acceptance_from for row in rows] == ["measured", "shorter", "shorter", "shorter", "measured"]
+    assert [row.step_time_from for row in rows] == ["given", "line", "given", "line", "given"]
+    assert rows[0].acceptance_length.value == ratio_of(alone[1], lambda of: of.acceptance_length())
