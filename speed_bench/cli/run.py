@@ -141,13 +141,15 @@ def _measure_each(config: "RunConfig", rules: "Protocol", several: list[int], fo
 def _print_points(folder: Path, console: "Console") -> "Summary":
     from speed_bench.report.sweep import print_state
     from speed_bench.report.sweep_curves import points_of
-    from speed_bench.report.throughput import print_points
+    from speed_bench.report.throughput import WIDTH, print_points
     from speed_bench.sweep.summary import summarise
 
     summary = summarise(folder)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     if points := points_of(summary.cells, folder):
         print_points(points, console)
-    print_state(summary, folder, console)
+    print_state(summary, folder, console, client=False)
     return summary
 
 

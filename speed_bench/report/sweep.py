@@ -155,9 +155,12 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     print_state(summary, folder, console)
 
 
-def print_state(summary: Summary, folder: Path, console: Console) -> None:
-    """How far a sweep is, what failed, what its numbers are not, and where they lie."""
-    for line in _sentences(summary, folder):
+def print_state(summary: Summary, folder: Path, console: Console, *, client: bool = True) -> None:
+    """How far a sweep is, what failed, what its numbers are not, and where they lie.
+
+    `client`: whether it is said that our client was too slow, where nothing else does.
+    """
+    for line in _sentences(summary, folder, client):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -279,7 +282,7 @@ def _against_the_others(best: Best) -> str:
     return f"told apart{without}"
 
 
-def _sentences(summary: Summary, folder: Path) -> list[str]:
+def _sentences(summary: Summary, folder: Path, client: bool) -> list[str]:
     failed = [cell for cell in summary.cells if cell.state == "failed"]
     lines = [f"[bold red]failed[/] {escape(f'{cell.name}: {cell.error}')}" for cell in failed]
     num = {state: sum(cell.state == state for cell in summary.cells) for state in ("finished", "begun", "waiting")}
@@ -294,7 +297,7 @@ def _sentences(summary: Summary, folder: Path) -> list[str]:
     if turns_failed:
         lines.append(f"[bold red]{turns_failed} turns failed[/]")
     limited = sum(cell.headline.client_limited is True for cell in summary.cells if cell.headline)
-    if limited:
+    if limited and client:
         lines.append(
             f"[yellow]client_limited in {_cells(limited)}: such percentiles are not the engine's alone; "
             "use more workers, fewer streams or another machine for the client[/]"
