@@ -112,7 +112,7 @@ class TimedRun:
 
         Nothing is read before it is sent, in either direction; between the two bounds that gives lies the truth.
         """
-        lower = max(sent_s - at_s for turn, told in self.pairs for at_s, sent_s in arrivals_of(turn, told))
+        lower = max(sent_s - at_s for turn, told in self.pairs for at_s, sent_s in pieces_of(turn, told))
         upper = min(told.arrived_s - turn.sent_at_s for turn, told in self.pairs)
         assert 0 <= upper - lower < NARROW_S, f"what is sent is read {upper - lower} s later at best"
         return (lower + upper) / 2
@@ -121,11 +121,15 @@ class TimedRun:
 def arrivals_of(turn: TurnRecord, told: Told) -> list[tuple[float, float]]:
     """(when it was read, when the last piece in it was sent) of every arrival of a turn."""
     piece_of = {num: piece for piece, num in enumerate(told.tokens_until)}
-    seen, found = 0, []
-    for at_s, num in turn.arrivals:
-        seen += num
-        found.append((at_s, float(told.sent_s[piece_of[seen]])))
-    return found
+    ends = np.cumsum([num for _, num in turn.arrivals]).tolist()
+    return [(at_s, float(told.sent_s[piece_of[end]])) for (at_s, _), end in zip(turn.arrivals, ends, strict=True)]
+
+
+def pieces_of(turn: TurnRecord, told: Told) -> list[tuple[float, float]]:
+    """(when it was read, when it was sent) of every piece; one read may bring several."""
+    ends = np.cumsum([num for _, num in turn.arrivals])
+    reads = np.searchsorted(ends, told.tokens_until)
+    return [(turn.arrivals[read][0], float(sent_s)) for read, sent_s in zip(reads, told.sent_s, strict=True)]
 
 
 def timed_run(folder: Path, **flags: Any) -> TimedRun:

@@ -17,7 +17,7 @@ import pytest
 from command import speed_bench
 from live_server import live_server
 from small_editions import write_edition
-from timed_run import FloatArray, TimedRun, Told, arrivals_of, page, timed_run
+from timed_run import FloatArray, TimedRun, Told, arrivals_of, page, pieces_of, timed_run
 
 from speed_bench.config import resolve
 from speed_bench.models import EMBEDDED_MODEL
@@ -99,7 +99,7 @@ def run(request: pytest.FixtureRequest, measure: Callable[..., TimedRun]) -> Tim
 
 def test_every_decode_step_is_the_truth(run: TimedRun) -> None:
     assert run.records.failures == ()
-    assert len(run.records.turns) == run.pages["truth"]["requests"][-1]["number"] + 1 - run.config.concurrency
+    assert len(run.told) == run.config.concurrency + len(run.records.turns)  # each stream is warmed up with one
     for turn, told in run.pairs:
         assert turn.counts.per_step == told.steps
         assert (turn.prompt_len, turn.num_output_tokens) == (told.prompt_len, told.tokens_until[-1])
@@ -184,12 +184,10 @@ def compare(reported: Distribution, truth: FloatArray | list[float], run: TimedR
 
 def test_what_is_read_is_stamped_when_it_was_sent(run: TimedRun) -> None:
     median_s, p99_s = bounds(run)
-    stamps = [pair for turn, told in run.pairs for pair in arrivals_of(turn, told)]
+    stamps = [pair for turn, told in run.pairs for pair in pieces_of(turn, told)]
     late_s = np.array([at_s + run.offset_s - sent_s for at_s, sent_s in stamps])
     assert np.median(late_s) < median_s
     assert np.percentile(late_s, 99) < p99_s
-    num_pieces = sum(1 + len(told.steps) for _, told in run.pairs)
-    assert 0.9 * num_pieces <= len(stamps) <= num_pieces  # fewer where a read brought two
 
 
 def test_ttft_is_the_truth(run: TimedRun) -> None:
@@ -216,10 +214,23 @@ def is_on_time(run: TimedRun) -> np.ndarray:
     return run.passes["ended_s"] - run.passes["due_s"] <= LATE_S
 
 
+def sent_spans(run: TimedRun) -> list[tuple[FloatArray, list[int]]]:
+    """Of every turn: gaps between its reads, by the simulator's stamps, and the tokens of each read but the first."""
+    return [
+        (np.diff([sent_s for _, sent_s in arrivals_of(turn, told)]), [num for _, num in turn.arrivals[1:]])
+        for turn, told in run.pairs
+    ]
+
+
+def about(truth: float, num_gaps: float, run: TimedRun) -> object:
+    """A mean of gaps: what the first and the last stamp of a turn are off by is shared among all between them."""
+    return pytest.approx(truth, abs=0.01 * truth + lateness(run).max_s / num_gaps)
+
+
 def test_the_time_of_a_step_is_the_truth(run: TimedRun) -> None:
-    serving = run.scores.serving
-    compare(serving.step_gap_s, gaps_of(run), run)
-    assert serving.step_gap_s.value == pytest.approx(gaps_of(run).mean(), rel=0.01)
+    serving, gaps = run.scores.serving, [gaps for gaps, _ in sent_spans(run)]
+    compare(serving.step_gap_s, np.concatenate(gaps), run)
+    assert serving.step_gap_s.value == about(np.concatenate(gaps).mean(), fmean(map(len, gaps)), run)
 
     ours_s, model_s = [], []
     for turn, told in run.pairs:
@@ -227,37 +238,26 @@ def test_the_time_of_a_step_is_the_truth(run: TimedRun) -> None:
         if last > first and is_on_time(run)[[first, last]].all():
             ours_s.append(turn.arrivals[-1][0] - turn.arrivals[0][0])
             model_s.append((run.passes["model_ms"][last] - run.passes["model_ms"][first]) / 1000)
-    assert not ours_s or sum(ours_s) == pytest.approx(sum(model_s), rel=0.02)
-
-
-def gaps_of(run: TimedRun) -> FloatArray:
-    """Between the last pieces of reads that follow each other, by the simulator's stamps."""
-    return np.concatenate([np.diff([sent_s for _, sent_s in arrivals_of(turn, told)]) for turn, told in run.pairs])
+    assert not ours_s or fmean(ours_s) == about(fmean(model_s), 1, run)
 
 
 def test_the_time_of_a_token_is_the_truth(run: TimedRun) -> None:
-    serving = run.scores.serving
-    itl_s, tpot_s = [], []
-    for turn, told in run.pairs:
-        sent_s = [at_s for _, at_s in arrivals_of(turn, told)]
-        sizes = [num for _, num in turn.arrivals[1:]]
-        itl_s += np.repeat(np.diff(sent_s) / sizes, sizes).tolist()
-        if sizes:
-            tpot_s.append((sent_s[-1] - sent_s[0]) / sum(sizes))
+    serving, spans = run.scores.serving, sent_spans(run)
+    itl_s = np.concatenate([np.repeat(gaps / sizes, sizes) for gaps, sizes in spans if sizes])
     compare(serving.itl_s, itl_s, run)
-    assert serving.itl_s.value == pytest.approx(np.mean(itl_s), rel=0.01)
+    num_tokens = fmean(sum(sizes) for _, sizes in spans)
+    assert serving.itl_s.value == about(itl_s.mean(), num_tokens, run)
+    tpot_s = [gaps.sum() / sum(sizes) for gaps, sizes in spans if sizes]
     assert serving.tpot_s.n == len(tpot_s)
-    assert serving.tpot_s.value == pytest.approx(np.mean(tpot_s), rel=0.02)
-    assert serving.tpot_s.p50 == pytest.approx(np.median(tpot_s), rel=0.03)
+    assert serving.tpot_s.value == about(fmean(tpot_s), num_tokens / 4, run)  # short turns count as much as long ones
+    assert serving.tpot_s.p50 == about(float(np.median(tpot_s)), num_tokens / 2, run)
+    assert serving.user_tps.n == len(tpot_s)
+    assert 1 / serving.user_tps.p50 == about(float(np.median(tpot_s)), num_tokens / 2, run)
 
 
-def test_user_tps_and_e2e_are_the_truth(run: TimedRun) -> None:
+def test_the_time_of_an_answer_is_the_truth(run: TimedRun) -> None:
     e2e_s = [told.sent_s[-1] - turn.sent_at_s - run.offset_s for turn, told in run.pairs]
     compare(run.scores.serving.e2e_s, e2e_s, run)
-    spans = [(told.sent_s[-1] - told.sent_s[0], told.tokens_until[-1] - 1) for _, told in run.pairs if told.steps]
-    assert run.scores.serving.user_tps.n == len(spans)
-    truth = np.median([num / span_s for span_s, num in spans])
-    assert run.scores.serving.user_tps.p50 == pytest.approx(truth, rel=0.03)
 
 
 def test_output_tps_is_the_truth(run: TimedRun) -> None:
@@ -315,7 +315,7 @@ def test_requests_that_wait_for_a_place_in_the_engine_have_a_long_ttft(measure: 
     assert np.median(waits) >= 40  # for 24 others, 8 at a time, 20 passes each
     assert run.scores.serving.ttft_s.p50 > 0.4
     assert run.scores.serving.client_wait_s.value is None
-    compare(run.scores.serving.step_gap_s, gaps_of(run), run)
+    compare(run.scores.serving.step_gap_s, np.concatenate([gaps for gaps, _ in sent_spans(run)]), run)
 
 
 @pytest.mark.parametrize(("streams", "places"), [(8, 8), (160, 8)], ids=["at-the-client", "in-the-engine"])
