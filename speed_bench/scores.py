@@ -167,14 +167,11 @@ class SloLimit(_Model):
 
 
 class Load(_Model):
-    """What load a run was made under."""
+    """What load a run was made under: the settings of these names in `load_config`."""
 
     arrivals: str = "closed"
-    """`closed`: as many at once as there are streams. Otherwise by the clock: constant, poisson, gamma or trace."""
     concurrency: int
-    """Streams."""
     rate: float | None = None
-    """Conversations per second of an open loop."""
     burstiness: float = 1.0
     trace: str | None = None
     ramp_up_s: float = 0.0
@@ -182,7 +179,6 @@ class Load(_Model):
     think_time_s: float = 0.0
     max_duration_s: float | None = None
     num_gpus: int | None = None
-    """GPUs that Output TPS is divided by."""
     slo: tuple[SloLimit, ...] = ()
 
     @property
@@ -244,7 +240,6 @@ class Serving(_Model):
     """Speed, from the turns of whole segments only: an engine that was killed is not timed."""
 
     output_tps: Cell
-    """Its interval comes from replaying the load with other conversations."""
     output_tps_per_gpu: Cell
     steady_output_tps: Cell
     """While the load was steady; null where that is shorter than 10 s, or than two turns a stream."""
@@ -258,9 +253,7 @@ class Serving(_Model):
     client_wait_s: Distribution
     """From when a turn was due until it was sent, in an open loop."""
     isl: Distribution
-    """Input tokens of a turn, as the engine was sent them."""
     osl: Distribution
-    """Output tokens of a turn, what prefill emitted and EOS included."""
     steady: Steady | None = None
     """null exactly where `steady_output_tps` is."""
     goodput: Goodput | None = None
