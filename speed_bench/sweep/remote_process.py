@@ -16,10 +16,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
+
+import orjson
+import psutil
 
 from speed_bench.sweep.shipping import Copy, Held, Parcel, news
 
+PREFIX = "speed-bench-"
+OWNER = "program.owner"
+"""The file that names the process which looks after a folder."""
 POLL_S = 0.05
 LET_GO = b"let go"
 """The last that a program reads which is asked to stop: whoever started it looks after its folder. Without it, the
@@ -54,7 +60,7 @@ class RemoteProcess:
     """Lives on the node, in a process of the cluster's own."""
 
     def __init__(self) -> None:
-        self._work = Path(tempfile.gettempdir()) / f"speed-bench-{uuid.uuid4().hex}"
+        self._work = Path(tempfile.gettempdir()) / f"{PREFIX}{uuid.uuid4().hex}"
         self._process: subprocess.Popen[bytes] | None = None
         self._run_folder = self._work
 
@@ -74,8 +80,10 @@ class RemoteProcess:
         env: Mapping[str, str],
     ) -> None:
         """Start the program, with what there is already of its run folder."""
+        clear_abandoned(self._work.parent)
         self._run_folder = run_folder
         self._work.mkdir(mode=0o700)
+        (self._work / OWNER).write_bytes(orjson.dumps(_identity(os.getpid())))
         run_folder.mkdir(parents=True, exist_ok=True)
         Copy(run_folder).take(parcels)
         with self._log("told").open("wb") as told, self._log("log").open("wb") as log:
@@ -147,6 +155,24 @@ class RemoteProcess:
         with path.open("rb") as file:
             file.seek(num_heard)
             return file.read()
+
+
+def clear_abandoned(parent: Path) -> None:
+    """Remove the folders of those that were killed before they could `clear` their own."""
+    for owner in parent.glob(f"{PREFIX}*/{OWNER}"):
+        try:
+            identity = orjson.loads(owner.read_bytes())
+            is_alive = psutil.pid_exists(identity["pid"]) and _identity(identity["pid"]) == identity
+        except psutil.NoSuchProcess:
+            is_alive = False
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+            continue  # being made or removed by another, or somebody else's
+        if not is_alive:
+            shutil.rmtree(owner.parent, ignore_errors=True)
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    return {"pid": pid, "created_s": psutil.Process(pid).create_time()}
 
 
 def environment() -> dict[str, str]:

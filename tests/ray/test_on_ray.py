@@ -113,6 +113,7 @@ def test_a_node_that_is_killed_costs_no_turn_that_was_told(cluster, tmp_path):
         assert len(records.segments) == (2 if cell is lost else 1)
         counts = [done for done, _ in watch.told[cell.name]]
         assert counts == sorted(set(counts))
+    assert left_in_temporary_folders() == []  # what the lost one left is gone since the next began
     run_sweep(spec, cells, tmp_path / "here", Here(), Watch())
     assert [measured(cell, sweep) for cell in cells] == [measured(cell, tmp_path / "here") for cell in cells]
 
