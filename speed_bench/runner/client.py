@@ -22,12 +22,14 @@ from speed_bench.errors import EngineError, Refused, RequestFailed
 from speed_bench.runner.streams import side_by_side
 from speed_bench.runner.turn import Asked, read_turn, sampling_of
 from speed_bench.tokens import ChatTokenizer, prompt_sha256
-from speed_bench.types import Request, SpecCounts, TurnRecord
+from speed_bench.types import Request, Sampling, SpecCounts, TurnRecord
 
 WARMUP_TEXT = "Count from one to ten, then say which of these numbers are prime."
 WARMUP_TOKENS = 8
 HEALTH_TIMEOUT_S = 5.0
 DEATH_GRACE_S = 5.0
+
+_PROBE = Request("probe/0", (0,), Sampling(temperature=0.0, max_tokens=1, seed=0))
 
 T = TypeVar("T")
 
@@ -89,6 +91,7 @@ class Client:
         once, so at concurrency 1 and until a request fails, which may go on in the engine."""
         self._parser = ThreadPoolExecutor(max_workers=1)
         self._last_counters: SpecCounts | None = None
+        self._tells_slots = self._engine_is_told_slots()
 
     def _connection(self) -> Connection:
         target = self.target
@@ -119,12 +122,19 @@ class Client:
         if ready.request.slot == slot:
             return ready
         request = replace(ready.request, slot=slot)
+        if not self._tells_slots:
+            return replace(ready, request=request)
 
         def encode() -> Ready:
             path, body = self.dialect.payload(request, self.target.served)
             return Ready(request, path, orjson.dumps(body), ready.prompt_sha256)
 
         return await self.run_in_parser(encode)
+
+    def _engine_is_told_slots(self) -> bool:
+        """Whether a request says which stream sends it."""
+        bodies = (self.dialect.payload(replace(_PROBE, slot=slot), self.target.served) for slot in (0, 1))
+        return next(bodies) != next(bodies)
 
     async def ask(self, request: Request, category: str) -> TurnRecord:
         """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
