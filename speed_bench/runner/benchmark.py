@@ -117,7 +117,8 @@ def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs, b
                 "resume with the same, or choose another --out"
             )
         records = read_records(folder)
-        if records.outcomes and measured_as_a_whole(config, protocol) and not is_finished(records):
+        ended_in_order = bool(records.segments) and records.segments[-1].whole
+        if records.outcomes and measured_as_a_whole(config, protocol) and not ended_in_order:
             set_aside(folder)
     else:
         make_folder(folder)

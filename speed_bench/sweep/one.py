@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from speed_bench.runner import benchmark
-from speed_bench.runner.journal import is_finished, is_run, read_records, set_aside
+from speed_bench.runner.journal import is_finished, is_run, read_records
 from speed_bench.sweep.cells import Cell
 
 
@@ -20,6 +20,4 @@ def run_cell(cell: Cell, sweep: Path, observer: benchmark.Observer) -> None:
         ended_in_order = bool(records.segments) and records.segments[-1].whole
         if is_finished(records) and ended_in_order:
             return
-        if is_finished(records) and benchmark.measured_as_a_whole(cell.config, cell.protocol):
-            set_aside(folder)  # it was killed after its last turn, so nothing says how long it took
     benchmark.run(cell.config, cell.protocol, folder, resume=begun, observer=observer, baseline_at=cell.baseline_at)

@@ -90,6 +90,20 @@ def test_whatever_ends_a_run_its_workers_and_its_engine_end_too(tmp_path: Path, 
 
 
 @pytest.mark.long
+def test_a_load_that_was_killed_after_its_last_turn_is_begun_again_since_nothing_says_how_long_it_took(
+    tmp_path: Path,
+) -> None:
+    flags = {"arrivals": "constant", "rate": 40.0, "concurrency": 4}
+    whole = simulated(tmp_path, **flags)
+    begun, *_ = (tmp_path / "segments.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "segments.jsonl").write_bytes(begun)
+    again = simulated(tmp_path, resume=True, **flags)
+    assert {turn.key for turn in again.turns} == {turn.key for turn in whole.turns}
+    assert [segment.whole for segment in again.segments] == [True]
+    assert num_lines(tmp_path / "interrupted-1" / "turns-0.jsonl") == len(whole.turns)
+
+
+@pytest.mark.long
 def test_a_load_that_was_interrupted_is_begun_again_and_what_there_was_of_it_stays(tmp_path: Path) -> None:
     flags = {"arrivals": "constant", "rate": 20.0, "concurrency": 4}
 
