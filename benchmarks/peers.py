@@ -1,136 +1,124 @@
-"""Other clients of the same load: streams read line by line, JSON parsed where it arrives.
+"""A client that reads lines and parses JSON as they come, on the fastest libraries there are, and keeps our journal.
 
-    PYTHON benchmarks/peers.py '{"client": "aiohttp", "url": "http://127.0.0.1:8000", "streams": 32, "requests": 96}'
+    PYTHON benchmarks/peers.py '{"url": "http://127.0.0.1:8000", "streams": 32, "requests": 96, "prompt": [1], …}'
 
-PYTHON is any environment that has the client's library; nothing of speed-bench is needed there. As in ours, every
-stream keeps one connection, opened beforehand, and takes the next request when one ends. Prints when each
-request was sent and when each of its chunks was there, in monotonic nanoseconds, and the CPU seconds it took.
+It is aiohttp on uvloop with orjson, as the engines' own benchmarks read streams, without any of what these do besides.
+Of every turn it writes the line that ours writes to `turns-0.jsonl`, when the turn ends. Connections are opened before,
+prompts come as ids, and the garbage collector is off: nothing is counted that is not reading, parsing and writing.
 """
 
 import asyncio
-import importlib
+import gc
+import hashlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.util import find_spec
-from typing import Any
+from array import array
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import IO, Any
 
-Lines = AsyncIterator[bytes]
-Ask = Callable[[dict[str, Any]], Any]
-"""Body -> a context manager of the lines of the answer."""
+import aiohttp
+import orjson
+import uvloop
+
 PATH = "/v1/completions"
-loads: Callable[[bytes], Any] = importlib.import_module("orjson" if find_spec("orjson") else "json").loads
-"""The fastest JSON parser that is there."""
+MAX_TOKENS = 4096
+NO_DRAFTS = {
+    **dict.fromkeys(("drafted", "accepted", "verify_steps", "unplaced_steps"), 0),
+    **dict.fromkeys(("emitted", "histogram", "full_draft_length", "per_position")),
+    "origin": "stream",
+    "aligned": True,
+}
 
 
-@asynccontextmanager
-async def streams_of_asyncio(url: str) -> AsyncIterator[Ask]:
-    """The standard library's StreamReader, and the least HTTP that will do."""
-    host, port = url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-
-    @asynccontextmanager
-    async def ask(body: dict[str, Any]) -> AsyncIterator[Lines]:
-        data = json.dumps(body).encode()
-        head = f"POST {PATH} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(data)}\r\n\r\n"
-        writer.write(head.encode() + data)
-        await reader.readuntil(b"\r\n\r\n")
-
-        async def lines() -> Lines:
-            while size := int(await reader.readline(), 16):
-                data = await reader.readexactly(size + 2)
-                for line in data.splitlines():
-                    yield line
-            await reader.readline()
-
-        yield lines()
-
-    try:
-        yield ask
-    finally:
-        writer.close()
-
-
-@asynccontextmanager
-async def aiohttp(url: str) -> AsyncIterator[Ask]:
-    """aiohttp, as `vllm bench serve` and SGLang's benchmark use it."""
-    library = importlib.import_module("aiohttp")
-    timeout = library.ClientTimeout(total=None)
-    async with library.ClientSession(timeout=timeout, connector=library.TCPConnector(limit=0)) as session:
-
-        @asynccontextmanager
-        async def ask(body: dict[str, Any]) -> AsyncIterator[Lines]:
-            headers = {"Content-Type": "application/json"}
-            async with session.post(url + PATH, data=json.dumps(body).encode(), headers=headers) as answer:
-                yield answer.content
-
-        async with session.get(url + "/health") as answer:
-            await answer.read()
-        yield ask
-
-
-@asynccontextmanager
-async def httpx(url: str) -> AsyncIterator[Ask]:
-    """httpx, as the openai package uses it."""
-    library = importlib.import_module("httpx")
-    async with library.AsyncClient(timeout=None, limits=library.Limits(max_connections=None)) as session:
-
-        @asynccontextmanager
-        async def ask(body: dict[str, Any]) -> AsyncIterator[Lines]:
-            async with session.stream("POST", url + PATH, content=json.dumps(body).encode()) as answer:
-
-                async def lines() -> Lines:
-                    async for line in answer.aiter_lines():
-                        yield line.encode()
-
-                yield lines()
-
-        await session.get(url + "/health")
-        yield ask
-
-
-CLIENTS: dict[str, Callable[[str], Any]] = {"asyncio": streams_of_asyncio, "aiohttp": aiohttp, "httpx": httpx}
-
-
-async def measure(client: str, url: str, streams: int, requests: int, prompt: list[int]) -> dict[str, Any]:
-    """A closed loop of `streams`, `requests` in all."""
-    found: list[tuple[int, int, list[int]]] = []
-    numbers = iter(range(requests))
-    async with AsyncExitStack() as stack:
-        asks = [await stack.enter_async_context(CLIENTS[client](url)) for _ in range(streams)]
-        began = time.process_time()
-
-        async def stream(ask: Ask) -> None:
-            for _ in numbers:
-                found.append(await one(ask, {"model": "events", "prompt": prompt, "stream": True}))  # noqa: PERF401
-
-        everything: list[Awaitable[None]] = [stream(ask) for ask in asks]
-        await asyncio.gather(*everything)
-        cpu_s = time.process_time() - began
-    return {"requests": found, "cpu_s": {"process": cpu_s}}
-
-
-async def one(ask: Ask, body: dict[str, Any]) -> tuple[int, int, list[int]]:
-    """(the server's number of it, when it was sent, when each chunk with a text was there)."""
-    number, at_ns = -1, []
-    sent_ns = time.monotonic_ns()
-    async with ask(body) as lines:
-        async for line in lines:
-            if not line.startswith(b"data:") or line.startswith(b"data: [DONE]"):
+async def ask(session: aiohttp.ClientSession, url: str, body: bytes, started_ns: int) -> dict[str, Any]:
+    """One turn, and what a journal says of it."""
+    ids: list[int] = []
+    arrivals: list[tuple[float, int]] = []
+    finish_reason, said = None, None
+    sent_ns = now_ns = time.perf_counter_ns()
+    async with session.post(url + PATH, data=body, headers={"Content-Type": "application/json"}) as answer:
+        async for line in answer.content:
+            if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
                 continue
-            now_ns = time.monotonic_ns()
-            data = loads(line[6:])
-            if data["choices"] and data["choices"][0]["text"]:
-                at_ns.append(now_ns)
-                number = int(data["id"].removeprefix("cmpl-"))
-    return number, sent_ns, at_ns
+            now_ns = time.perf_counter_ns()
+            event = orjson.loads(line[6:])
+            if not event["choices"]:
+                said = event["usage"]["completion_tokens"]
+                continue
+            choice = event["choices"][0]
+            new = choice["token_ids"]
+            ids += new
+            arrivals.append(((now_ns - started_ns) / 1e9, len(new)))
+            finish_reason = choice["finish_reason"] or finish_reason
+    if said != len(ids) or finish_reason is None:
+        raise SystemExit(f"a request failed: {len(ids)} of {said} tokens, {finish_reason}")
+    return {
+        "output_ids": ids,
+        "prefill_tokens": 1,
+        "sent_at_s": (sent_ns - started_ns) / 1e9,
+        "arrivals": arrivals,
+        "finished_at_s": (now_ns - started_ns) / 1e9,
+        "finish_reason": finish_reason,
+        "last_step": "complete",
+        "counts": NO_DRAFTS | {"num_steps": len(ids) - 1, "per_step": [(0, 0, 1)] * (len(ids) - 1)},
+        "engine_counts": None,
+        "scheduled_at_s": None,
+        "repeat": 0,
+        "num_thinking_tokens": None,
+    }
 
 
-def main() -> None:
-    json.dump(asyncio.run(measure(**json.loads(sys.argv[1]))), sys.stdout)
+async def stream(
+    session: aiohttp.ClientSession,
+    slot: int,
+    numbers: Iterator[int],
+    url: str,
+    prompt: list[int],
+    journal: IO[bytes],
+    started_ns: int,
+) -> None:
+    """Turn after turn, as long as there are any."""
+    for number in numbers:
+        asked = {"model": "events", "prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0.0, "stream": True}
+        body = orjson.dumps({**asked, "stream_options": {"include_usage": True}, "return_token_ids": True})
+        turn = {
+            "id": f"{number:032x}/0",
+            "category": "qa",
+            "seed": 0,
+            "segment": 0,
+            "slot": slot,
+            "prompt_len": len(prompt),
+            "prompt_sha256": hashlib.sha256(array("I", prompt)).hexdigest(),
+            **await ask(session, url, body, started_ns),
+        }
+        journal.write(orjson.dumps({"turn": turn}) + b"\n")
+
+
+async def measure(url: str, streams: int, requests: int, prompt: list[int], folder: str) -> None:
+    """A closed loop of `streams`, `requests` in all."""
+    numbers = iter(range(requests))
+    with (Path(folder) / "turns-0.jsonl").open("ab", buffering=0) as journal:
+        async with AsyncExitStack() as stack:
+            sessions = []
+            for _ in range(streams):
+                timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
+                session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout, connector=connector))
+                async with session.get(url + "/health") as answer:
+                    await answer.read()
+                sessions.append(session)
+            gc.disable()
+            started_ns = time.perf_counter_ns()
+            await asyncio.gather(
+                *(
+                    stream(session, slot, numbers, url, prompt, journal, started_ns)
+                    for slot, session in enumerate(sessions)
+                )
+            )
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(measure(**json.loads(sys.argv[1])))
+    sys.stdin.read()  # until it was seen what it spent

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,10 +17,18 @@ import pytest
 from speed_bench.engines import http
 from speed_bench.engines.http import Connection, Exchange, Url, events, without_tags
 from speed_bench.errors import ConfigError, RequestFailed
+from speed_bench.runner import event_loop
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(autouse=True, params=["the fastest loop", "the standard loop"])
+def any_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs have uvloop where it is installed; both must do."""
+    if request.param == "the standard loop":
+        monkeypatch.setattr(event_loop, "loop_factory", lambda: None)
 
 
 def chunk(data: bytes) -> bytes:
@@ -65,7 +74,7 @@ def talk(
             server.close()
             await asyncio.sleep(0.01)
 
-    return asyncio.run(main())
+    return event_loop.run(main())
 
 
 def test_reads_are_stamped_one_by_one_and_in_order() -> None:
@@ -83,6 +92,33 @@ def test_reads_are_stamped_one_by_one_and_in_order() -> None:
     assert [payload for _, payload in found] == [b'{"a": 1}', b"2", b"3"]
     times = [at for at, _ in found]
     assert exchange.sent_at_ns < times[0] < times[1] == times[2] <= exchange.finished_at_ns
+
+
+def test_whoever_watches_a_stream_is_called_at_every_read() -> None:
+    async def main() -> tuple[list[int], Exchange]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(HEAD)
+            for number in range(3):
+                writer.write(chunk(b"data: %d\n\n" % number))
+                await asyncio.sleep(0.01)
+            writer.write(b"0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        connection = Connection(Url("127.0.0.1", server.sockets[0].getsockname()[1]))
+        seen: list[int] = []
+        connection.on_read = lambda: seen.append(time.perf_counter_ns())
+        exchange = await connection.request("POST", "/x", b"{}")
+        connection.close()
+        server.close()
+        return seen, exchange
+
+    seen, exchange = event_loop.run(main())
+    stamps = sorted({at for at, _ in exchange.reads})
+    assert len(stamps) == 3
+    assert len(seen) >= 3  # the end of the answer may come by itself
+    assert all(stamp <= at for stamp, at in zip(stamps, seen, strict=False))
 
 
 def test_every_time_comes_from_the_clock_that_is_passed_in() -> None:
@@ -234,7 +270,7 @@ def test_nobody_listening_fails_with_the_address() -> None:
         await Connection(Url("127.0.0.1", port)).connect()
 
     with pytest.raises(RequestFailed, match=r"no connection to http://127.0.0.1:\d+"):
-        asyncio.run(main())
+        event_loop.run(main())
 
 
 def test_a_stream_that_ends_inside_an_event_fails() -> None:
@@ -376,4 +412,4 @@ def test_a_server_without_tls_behind_a_url_with_it_is_a_sentence() -> None:
         writer.close()
 
     with pytest.raises(RequestFailed, match=r"no secure connection to https://\S+: [a-z ]+; does it speak http\?$"):
-        asyncio.run(main())
+        event_loop.run(main())

@@ -13,6 +13,7 @@ from records import run_of, steps_of, turn
 from rich.console import Console
 
 from speed_bench.client_scores import client_lateness
+from speed_bench.engines.http import Connection, Url
 from speed_bench.provenance import ModelFacts
 from speed_bench.report.terminal import print_scores
 from speed_bench.runner import lateness
@@ -41,6 +42,24 @@ def test_a_loop_that_is_held_up_is_late_for_every_point_of_the_grid(
     assert found is not None
     assert 0.15 < found.max_s < 5.0
     assert found.p50_s > 0.02  # ten of some twelve points fell into the hold-up
+
+
+def test_a_read_that_had_others_before_it_is_late_though_the_grid_falls_between() -> None:
+    async def held_up_once() -> Lateness | None:
+        stream = Connection(Url("127.0.0.1", 1))
+        with punctual([stream]) as watch:
+            await asyncio.sleep(0.5)
+            assert stream.on_read is not None
+            stream.on_read()
+            time.sleep(0.06)
+            await asyncio.sleep(0.01)
+            found = watch.lateness()
+        assert stream.on_read is None
+        return found
+
+    found = asyncio.run(held_up_once())
+    assert found is not None
+    assert found.p50_s > 0.05  # of some 28 points of the grid three were late
 
 
 def test_a_grid_leaves_no_file_open() -> None:
