@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from speed_bench.prediction import Estimate, Expected, Prediction, Source
+from speed_bench.report.columns import Column, print_columns
 from speed_bench.report.serving import NONE
 from speed_bench.run_predictions import Outlook, Subject
 from speed_bench.runner.journal import write_whole
@@ -31,7 +30,7 @@ def print_outlooks(outlooks: Sequence[Outlook], left_out: Sequence[str], console
     for outlook in outlooks:
         if outlook.subject:
             say(headline(outlook.subject))
-        console.print(_table(outlook.prediction))
+        _print_rows(outlook.prediction, console)
         for line in (*_sentences(outlook), *(f"note: {note}" for note in outlook.notes)):
             say(line)
         say("")
@@ -74,14 +73,15 @@ def headline(subject: Subject) -> str:
     )
 
 
-def _table(prediction: Prediction) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    shown = [column for column in _COLUMNS if column.always or any(column.cell(row) != NONE for row in prediction.rows)]
-    for column in shown:
-        table.add_column(column.heading, justify="right", no_wrap=True)
-    for row in prediction.rows:
-        table.add_row(*(column.cell(row) for column in shown), style="bold" if row is prediction.best else None)
-    return table
+def _print_rows(prediction: Prediction, console: Console) -> None:
+    """A row for every draft length, the best one bold."""
+    rows = prediction.rows
+    shown = [column for column in _COLUMNS if column.always or any(column.cell(row) != NONE for row in rows)]
+    columns = [
+        Column(each.heading, [each.cell(row) for row in rows], with_previous=each.with_previous) for each in shown
+    ]
+    styles = ["bold" if row is prediction.best else "" for row in rows]
+    print_columns(columns, console, num_keys=1, gap=1, row_styles=styles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class _Column:
     cell: Callable[[Expected], str]
     always: bool = True
     """Or only where some row has it."""
+    with_previous: bool = False
 
 
 def _draft_length(row: Expected) -> str:
@@ -110,11 +111,11 @@ _COLUMNS = (
     _Column("acceptance\nlength", lambda row: _interval(row.acceptance_length)),
     _Column("t_sd\nms", lambda row: f"{1e3 * row.step_time_s.value:.2f}"),
     _Column("speed-up\nexpected", lambda row: _interval(row.speedup)),
-    _Column("mea-\nsured", lambda row: _value(row.measured_speedup_tpot), always=False),
+    _Column("mea-\nsured", lambda row: _value(row.measured_speedup_tpot), always=False, with_previous=True),
     _Column("Output\nTPS", lambda row: _value(row.speedup_output_tps), always=False),
-    _Column("mea-\nsured", lambda row: _value(row.measured_speedup_output_tps), always=False),
+    _Column("mea-\nsured", lambda row: _value(row.measured_speedup_output_tps), always=False, with_previous=True),
     _Column("break-\neven", _break_even),
-    _Column("rate\n", _break_even_rate),
+    _Column("rate\n", _break_even_rate, with_previous=True),
 )
 
 

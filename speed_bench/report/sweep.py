@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from speed_bench.data.editions import RANDOM
+from speed_bench.report.columns import Column, print_columns
 from speed_bench.report.serving import NONE
 from speed_bench.report.sweep_curves import print_curves
 from speed_bench.report.terminal import LINE_EVERY_S
@@ -32,6 +33,7 @@ ROWS_SHOWN = 200
 WIDEST = 1000
 """Columns of a table in a file."""
 _HEADINGS = {"algorithm": "algorithm", DRAFT_LENGTH: "K", "concurrency": "C"}
+_NUMBERS = ("Output TPS\n[95% interval]", "User\nTPS", "TTFT\nms", "TPOT\nms", "AL\n", "speed-up\n[95% interval]")
 _WHAT = {"output_tps": "Output TPS", "tpot_s": "TPOT"}
 
 
@@ -142,7 +144,8 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     """All cells, the best draft lengths, what failed and what is left, and where the numbers lie."""
     rows = _by_settings(summary.cells)
     shown = [key for key in summary.swept if key in _HEADINGS or _varies(key, summary)]
-    _print_table(_cells_table(rows[:ROWS_SHOWN], shown), console)
+    width = console.width if console.is_terminal else WIDEST
+    print_columns(_cells_columns(rows[:ROWS_SHOWN], shown), console, num_keys=len(shown), width=width)
     if len(rows) > ROWS_SHOWN:
         console.print(
             f"{len(rows) - ROWS_SHOWN:,} more are in {folder / 'summary.csv'}", highlight=False, soft_wrap=True
@@ -150,7 +153,10 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     for metric, words in _WHAT.items():
         found = [best for best in summary.best if best.metric == metric and best.draft_length is not None]
         if found:
-            _print_table(_best_table(found, [key for key in shown if key != DRAFT_LENGTH], words), console)
+            keys = [key for key in shown if key != DRAFT_LENGTH]
+            title = f"best draft length by {words}"
+            columns = _best_columns(found, keys, words)
+            print_columns(columns, console, num_keys=len(keys), width=width, title=title)
     print_curves(summary, folder, console)
     print_state(summary, folder, console)
 
@@ -195,44 +201,30 @@ def _sort_key(settings: Mapping[str, Any]) -> list[tuple[int, float, str]]:
     return keys
 
 
-def _cells_table(rows: Sequence[Sequence[CellResult]], shown: Sequence[str]) -> Table:
-    table = _table(shown)
-    for heading in (
-        "Output TPS\n[95% interval]",
-        "User\nTPS",
-        "TTFT\nms",
-        "TPOT\nms",
-        "AL\n",
-        "speed-up\n[95% interval]",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    more = any(len(row) > 1 or row[0].headline is None for row in rows)
-    if more:
-        table.add_column("runs\n", justify="right", no_wrap=True)
-    for row in rows:
-        runs = [cell.headline for cell in row if cell.headline]
-        last = [_state(row, runs)] if more else []
-        table.add_row(*_settings(row[0].settings, shown), *_numbers(runs), *last)
-    return table
+def _cells_columns(rows: Sequence[Sequence[CellResult]], shown: Sequence[str]) -> list[Column]:
+    runs = [[cell.headline for cell in row if cell.headline] for row in rows]
+    numbers = list(zip(*map(_numbers, runs), strict=True)) or [()] * len(_NUMBERS)
+    columns = _settings([row[0].settings for row in rows], shown)
+    columns += [Column(heading, cells) for heading, cells in zip(_NUMBERS, numbers, strict=True)]
+    if any(len(row) > 1 or row[0].headline is None for row in rows):
+        columns.append(Column("runs\n", [_state(row, found) for row, found in zip(rows, runs, strict=True)]))
+    return columns
 
 
-def _table(shown: Sequence[str]) -> Table:
-    """A table that begins with the settings in which its rows differ."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+def _settings(rows: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> list[Column]:
+    """Those in which rows differ."""
+    columns = []
     for key in shown:
+        cells = [NONE if row.get(key) is None else escape(str(row[key])) for row in rows]
+        heading = escape(f"{_HEADINGS.get(key, key.rpartition('.')[2])}\n")
         is_number = key in (DRAFT_LENGTH, "concurrency")
-        heading = _HEADINGS.get(key, key.rpartition(".")[2])
-        table.add_column(escape(f"{heading}\n"), overflow="fold", justify="right" if is_number else "left")
-    return table
-
-
-def _settings(settings: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
-    return [NONE if settings.get(key) is None else escape(str(settings[key])) for key in shown]
+        columns.append(Column(heading, cells, justify="right" if is_number else "left", folds=not is_number))
+    return columns
 
 
 def _numbers(runs: Sequence[Headline]) -> list[str]:
     if not runs:
-        return [NONE] * 6
+        return [NONE] * len(_NUMBERS)
     return [
         _with_interval(over_runs([run.output_tps for run in runs])),
         _number(over_runs([run.user_tps for run in runs])),
@@ -254,22 +246,17 @@ def _state(row: Sequence[CellResult], runs: Sequence[Headline]) -> str:
     return " ".join([f"{len(runs)}/{len(row)}" if len(runs) < len(row) else str(len(runs)), *marks])
 
 
-def _best_table(found: Sequence[Best], shown: Sequence[str], words: str) -> Table:
-    table = _table(shown)
-    table.title, table.title_justify = f"best draft length by {words}", "left"
-    for heading in ("K\n", f"{words}{' ms' if words == 'TPOT' else ''}\n[95% interval]", "speed-up\n[95% interval]"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("against the others\n", no_wrap=True)
-    for best in sorted(found, key=lambda best: _sort_key(best.settings)):
-        winner = next(option for option in best.options if option.draft_length == best.draft_length)
-        table.add_row(
-            *_settings(best.settings, shown),
-            str(best.draft_length),
-            _with_interval(winner.value, 1000 if best.metric == "tpot_s" else 1),
-            _with_interval(winner.speedup),
-            _against_the_others(best),
-        )
-    return table
+def _best_columns(found: Sequence[Best], shown: Sequence[str], words: str) -> list[Column]:
+    ordered = sorted(found, key=lambda best: _sort_key(best.settings))
+    winners = [next(each for each in best.options if each.draft_length == best.draft_length) for best in ordered]
+    unit, scale = (" ms", 1000) if words == "TPOT" else ("", 1)
+    return [
+        *_settings([best.settings for best in ordered], shown),
+        Column("K\n", [str(best.draft_length) for best in ordered]),
+        Column(f"{words}{unit}\n[95% interval]", [_with_interval(each.value, scale) for each in winners]),
+        Column("speed-up\n[95% interval]", [_with_interval(each.speedup) for each in winners]),
+        Column("against the others\n", [_against_the_others(best) for best in ordered], justify="left"),
+    ]
 
 
 def _against_the_others(best: Best) -> str:

@@ -4,15 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from speed_bench import pareto
+from speed_bench.report.columns import Column, print_columns
 from speed_bench.report.curve import draw_curves
 from speed_bench.report.serving import NONE, REASONS_SHOWN, interval, number
-from speed_bench.scores import Cell, Scores
+from speed_bench.scores import Distribution, Scores
 
 WIDTH: Final = 100
 """Widest that anything here is drawn."""
@@ -40,6 +39,14 @@ class Measure(NamedTuple):
     per_gpu: bool
 
 
+_UNITS: Final = {1e3: "ms ", 1.0: "s "}
+_TIMES: Final = (
+    ("TTFT", "ttft_s", ("p50", "p99"), 1e3),
+    ("ITL", "itl_s", ("p50", "p99"), 1e3),
+    ("TPOT", "tpot_s", ("p50",), 1e3),
+    ("E2E", "e2e_s", ("p50", "p99"), 1.0),
+)
+"""Heading, key, percentiles and what seconds are multiplied by."""
 _MEASURES: Final = (
     Measure("steady Output TPS per GPU", steady=True, per_gpu=True),
     Measure("Output TPS per GPU", steady=False, per_gpu=True),
@@ -57,19 +64,19 @@ def print_points(
     it out, wherever the output goes. `plan` heads the column of loads.
     """
     ordered = sorted(points, key=lambda point: (_rate(point), point.concurrency, point.arm == plain, point.arm))
-    console.print(_throughput_table(ordered, plan), width=min(console.width, WIDTH))
-    console.print(_latency_table(ordered, plan), width=min(console.width, WIDTH))
+    width = min(console.width, WIDTH)
+    print_columns(_throughput_columns(ordered, plan), console, num_keys=2, width=width)
+    print_columns(_latency_columns(ordered, plan), console, num_keys=2, width=width)
     tiers = sorted({name for point in ordered for name in point.scores.acceptance.categories})
     drafted = [point for point in ordered if point.arm != plain]
     if drafted and 1 < len(tiers) <= TIERS_SHOWN:
-        console.print(_tier_table(drafted, plan, tiers), width=min(console.width, WIDTH))
+        print_columns(_tier_columns(drafted, plan, tiers), console, num_keys=2, width=width)
     for line in _late(ordered):
         console.print(line, highlight=False, soft_wrap=True)
     measure, arms = curves_of(ordered)
     if not any(len(each) > 1 for each in arms.values()):
         return
     if console.is_terminal if curve is None else curve:
-        width = min(console.width, WIDTH)
         drawn = draw_curves(arms, across="User TPS (p50)", up=measure.name, width=width)
         console.print(drawn, highlight=False, markup=False, soft_wrap=True)
     opened = any(_is_open(point) for point in ordered)
@@ -95,46 +102,42 @@ def _load(point: Point) -> str:
     return f"{text}*" if client and client.limited else text
 
 
-def _table(headings: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    for index, heading in enumerate(headings):
-        is_arm = index == 1
-        label = escape(heading) if index == 0 else f" {escape(heading)}".replace("\n", "\n ")
-        table.add_column(label, justify="left" if is_arm else "right", no_wrap=not is_arm, overflow="fold")
-    return table
-
-
-def _throughput_table(points: Sequence[Point], plan: str) -> Table:
-    per_gpu = any(point.scores.serving.output_tps_per_gpu.value is not None for point in points)
-    compared = any(point.scores.baseline for point in points)
-    headings = [
-        f"{plan}\n",
-        "arm\n",
-        "Output\nTPS",
-        "steady\nTPS",
-        *(["steady\nper GPU", "per\nGPU"] if per_gpu else []),
+def _keys(points: Sequence[Point], plan: str) -> list[Column]:
+    """What a row is of."""
+    return [
+        Column(f"{escape(plan)}\n", [_load(point) for point in points]),
+        Column("arm\n", [escape(point.arm) for point in points], justify="left", folds=True),
     ]
-    headings += ["User\nTPS p50", *(["speed-up\n"] if compared else []), "acceptance\nlength", "turns\n"]
-    table = _table(headings)
-    for point in points:
-        serving = point.scores.serving
-        cells = [_large(serving.output_tps.value), _large(serving.steady_output_tps.value)]
-        if per_gpu:
-            cells += [_large(serving.steady_output_tps_per_gpu.value), _large(serving.output_tps_per_gpu.value)]
-        cells += [_large(serving.user_tps.p50), *([_speedup(point.scores)] if compared else [])]
-        cells += [number(point.scores.acceptance.overall.acceptance_length), str(serving.num_turns)]
-        table.add_row(_load(point), f" {escape(point.arm)}", *(f" {cell}" for cell in cells))
-    return table
 
 
-def _tier_table(points: Sequence[Point], plan: str, tiers: Sequence[str]) -> Table:
+def _throughput_columns(points: Sequence[Point], plan: str) -> list[Column]:
+    every = [point.scores.serving for point in points]
+    columns = [
+        *_keys(points, plan),
+        Column("Output\nTPS", [_large(serving.output_tps.value) for serving in every]),
+        Column("steady\nTPS", [_large(serving.steady_output_tps.value) for serving in every]),
+    ]
+    if any(serving.output_tps_per_gpu.value is not None for serving in every):
+        steady = [_large(serving.steady_output_tps_per_gpu.value) for serving in every]
+        columns.append(Column("steady\nper GPU", steady))
+        columns.append(Column("per\nGPU", [_large(serving.output_tps_per_gpu.value) for serving in every]))
+    columns.append(Column("User\nTPS p50", [_large(serving.user_tps.p50) for serving in every]))
+    if any(point.scores.baseline for point in points):
+        columns.append(Column("speed-up\n", [_speedup(point.scores) for point in points]))
+    lengths = [number(point.scores.acceptance.overall.acceptance_length) for point in points]
+    columns.append(Column("acceptance\nlength", lengths))
+    columns.append(Column("turns\n", [str(serving.num_turns) for serving in every]))
+    return columns
+
+
+def _tier_columns(points: Sequence[Point], plan: str, tiers: Sequence[str]) -> list[Column]:
     """Acceptance length by category, of the arms that have any acceptance to show."""
-    table = _table([f"{plan}\n", "arm\n", *(f"{name}\nlength" for name in tiers)])
-    for point in points:
-        found = point.scores.acceptance.categories
-        cells = [interval(found[name].acceptance_length) if name in found else NONE for name in tiers]
-        table.add_row(_load(point), f" {escape(point.arm)}", *(f" {cell}" for cell in cells))
-    return table
+    columns = _keys(points, plan)
+    for name in tiers:
+        found = [point.scores.acceptance.categories.get(name) for point in points]
+        cells = [interval(each.acceptance_length) if each else NONE for each in found]
+        columns.append(Column(f"{escape(name)}\nlength", cells))
+    return columns
 
 
 def _speedup(scores: Scores) -> str:
@@ -145,27 +148,30 @@ def _speedup(scores: Scores) -> str:
     return " ".join([f"{value}x", *bounds])
 
 
-def _latency_table(points: Sequence[Point], plan: str) -> Table:
+def _latency_columns(points: Sequence[Point], plan: str) -> list[Column]:
     every = [point.scores.serving for point in points]
-    with_goodput = any(serving.goodput for serving in every)
-    with_energy = any(serving.energy_j_per_token.value is not None for serving in every)
-    times = ("TTFT\nms p50", "\np99", "ITL\nms p50", "\np99", "TPOT\nms p50", "E2E\ns p50", "\np99")
-    headings = [f"{plan}\n", "arm\n", *times]
-    headings += [*(["goodput\nreq/s"] if with_goodput else []), "ISL\nmean", "OSL\nmean"]
-    table = _table([*headings, *(["J per\ntoken"] if with_energy else [])])
-    for point, serving in zip(points, every, strict=True):
-        in_ms = (serving.ttft_s.p50, serving.ttft_s.p99, serving.itl_s.p50, serving.itl_s.p99, serving.tpot_s.p50)
-        cells = [_large(None if value is None else 1e3 * value) for value in in_ms]
-        cells += [_large(serving.e2e_s.p50), _large(serving.e2e_s.p99)]
-        cells += [_goodput(serving.goodput.goodput_rps if serving.goodput else None)] if with_goodput else []
-        cells += [_large(serving.isl.value), _large(serving.osl.value)]
-        cells += [_large(serving.energy_j_per_token.value)] if with_energy else []
-        table.add_row(_load(point), f" {escape(point.arm)}", *(f" {cell}" for cell in cells))
-    return table
-
-
-def _goodput(cell: Cell | None) -> str:
-    return NONE if cell is None else number(cell)
+    columns = _keys(points, plan)
+    for heading, name, percentiles, factor in _TIMES:
+        times: list[Distribution] = [getattr(serving, name) for serving in every]
+        for place, percentile in enumerate(percentiles):
+            found = [getattr(each, percentile) for each in times]
+            cells = [_large(None if value is None else factor * value) for value in found]
+            first = place == 0
+            columns.append(
+                Column(
+                    f"{heading if first else ''}\n{_UNITS[factor] if first else ''}{percentile}",
+                    cells,
+                    with_previous=not first,
+                )
+            )
+    if any(serving.goodput for serving in every):
+        goodput = [number(serving.goodput.goodput_rps) if serving.goodput else NONE for serving in every]
+        columns.append(Column("goodput\nreq/s", goodput))
+    columns.append(Column("ISL\nmean", [_large(serving.isl.value) for serving in every]))
+    columns.append(Column("OSL\nmean", [_large(serving.osl.value) for serving in every], with_previous=True))
+    if any(serving.energy_j_per_token.value is not None for serving in every):
+        columns.append(Column("J per\ntoken", [_large(serving.energy_j_per_token.value) for serving in every]))
+    return columns
 
 
 def _large(value: float | None) -> str:

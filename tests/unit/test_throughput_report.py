@@ -97,6 +97,21 @@ def test_no_line_of_the_tables_is_cut_or_wider_than_100_columns_with_all_that_th
     assert all(row(text, "32", "eagle3", which)[2] == "K=7" for which in range(3))
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_on_a_narrow_terminal_tables_are_split_and_nothing_is_cut(width: int) -> None:
+    energy = Energy(gpu_j=1234.5, cpu_j=None, peak_gpu_memory_bytes=1, num_gpus=1, span_s=1.0)
+    rich = series((1, 32), load={"num_gpus": 8, "slo": SLO}, num=4, energy=energy)
+    text = shown(rich, width=width, terminal=True)
+    assert "…" not in text
+    tables = text.split("Output TPS per GPU")[0]
+    assert max(map(len, tables.splitlines())) <= width
+    scores = rich[2].scores
+    cells = [each for which in range(tables.count("arm")) for each in row(tables, "32", "ngram", which)[2:]]
+    whole = shown(rich, width=100)
+    assert cells == [each for which in range(whole.count("arm")) for each in row(whole, "32", "ngram", which)[2:]]
+    assert f"{scores.baseline.speedup_output_tps.high:.2f}]" in cells
+
+
 def test_what_was_not_measured_has_no_column(points: list[Point]) -> None:
     text = shown(points)
     for heading in ("goodput", "J per", "GPU"):
