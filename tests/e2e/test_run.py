@@ -160,6 +160,7 @@ def test_resuming_a_finished_run_asks_nothing_again(folder: Path) -> None:
     assert len(read_records(folder).segments) == 1
 
 
+@pytest.mark.long
 def test_a_replayed_history_gives_every_turn_the_same_input(folder: Path, records: RunRecords, tmp_path: Path) -> None:
     out = tmp_path / "replayed"
     speed_bench("run", *SMALL[:-1], 8, "--no-baseline", "--history", f"replay:{folder}", "--out", out)
@@ -179,6 +180,7 @@ def test_concurrent_streams_lose_nothing_and_agree_with_the_engine(records: RunR
     assert found["equal"] is True, found
 
 
+@pytest.mark.long
 def test_a_draft_model_drafts_and_changes_nothing(records: RunRecords, tmp_path: Path) -> None:
     draft = without_layers(resolve_gguf("smollm2-135m-instruct"), tmp_path / "draft.gguf", {22, 24, 25})
     out = tmp_path / "drafted"
@@ -193,6 +195,7 @@ def test_a_draft_model_drafts_and_changes_nothing(records: RunRecords, tmp_path:
     assert scores["reconciliation"]["equal"] is True
 
 
+@pytest.mark.long
 def test_sampling_at_temperature_one_depends_on_the_seed_alone(tmp_path: Path) -> None:
     def run(name: str, *seeds: int) -> dict[tuple[int, str], tuple]:
         flags = [part for seed in seeds for part in ("--seed", seed)]

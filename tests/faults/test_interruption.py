@@ -64,7 +64,8 @@ def test_a_killed_runner_takes_its_engine_along_and_is_resumed(tmp_path: Path, w
     assert [segment.whole for segment in read_records(folder).segments] == [False, True]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_its_engine_and_says_how_to_go_on(tmp_path: Path, whole: dict, how: int) -> None:
     folder = tmp_path / "run"
     process = begin(folder)
@@ -110,6 +111,7 @@ def test_a_changed_config_is_not_resumed_and_the_changed_keys_are_named(tmp_path
     assert (folder / "turns-0.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     kill(begin(folder))

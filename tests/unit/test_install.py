@@ -223,6 +223,7 @@ print(number)
 """
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_the_old_or_the_new_module_is_whole(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", KILL, tmp_path, Path(__file__).parent]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
