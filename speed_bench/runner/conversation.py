@@ -15,6 +15,8 @@ from speed_bench.types import Conversation, Failure, Outcome, Request, TurnRecor
 
 NO_SLOT = -1
 """Of a request that no stream has taken yet."""
+SPARE_TOKENS = 16
+"""Of the bound on the tokens of a text."""
 Answer = Mapping[str, Any]
 """An assistant's message as the model's chat template takes it (`ChatTokenizer.answer_message`)."""
 Answers = Mapping[tuple[int, str], Answer]
@@ -168,12 +170,16 @@ def check_first_turns_fit(
 ) -> None:
     """Raise ConfigError before anything is run if a prompt is longer than the context, where that is known.
 
-    Of an attached server only its owner can change it.
+    Of an attached server only its owner can change it. A prompt whose bytes would fit is not tokenised: thousands of
+    them take longer than all else before the first request.
     """
     if context_length is None:
         return
     for row in rows:
-        num_tokens = len(tokenizer.chat_ids(messages(row, 0, []), template_args))
+        text = tokenizer.chat_text(messages(row, 0, []), template_args)
+        if most_tokens(text) < context_length:
+            continue
+        num_tokens = len(tokenizer.encode(text))
         if num_tokens >= context_length:
             setting = f"raise it with --set engine.context_length={num_tokens + 1024}"
             longer = "start the server with more" if attached else setting
@@ -181,3 +187,15 @@ def check_first_turns_fit(
                 f"row {row.question_id} ({row.category}) has {num_tokens} prompt tokens, but the context holds "
                 f"{context_length}; {longer}, or leave its category out with --categories"
             )
+
+
+def most_tokens(text: str) -> int:
+    """More tokens than this no tokenizer makes of a text: one per byte, after it was normalised, and what it may put
+    in front. In NFC, whatever is not ASCII grows to at most three times its bytes (UAX 15, table 11).
+
+    >>> most_tokens("word"), most_tokens("né")
+    (20, 23)
+    """
+    num_bytes = len(text.encode("utf-8", "surrogatepass"))
+    num_more = num_bytes - len(text)  # at least half of the bytes that are not ASCII
+    return num_bytes + 4 * num_more + SPARE_TOKENS

@@ -4,13 +4,17 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from conftest import QUESTION, turn_record
+from hypothesis import example, given
+from hypothesis import strategies as st
 from reasoners import CUTS_CONTENT, PLAIN, READS_FIELD, tokenizer_of
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from speed_bench.config import resolve
 from speed_bench.engines import dialect
@@ -18,13 +22,24 @@ from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import ConfigError
 from speed_bench.runner.client import Ready
-from speed_bench.runner.conversation import Script, Task, check_first_turns_fit, messages
+from speed_bench.runner.conversation import Script, Task, check_first_turns_fit, messages, most_tokens
 from speed_bench.runner.journal import Journal, RunFile, read_records
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, TurnRecord
 
 T = TypeVar("T")
+
+
+@cache
+def byte_tokenizer() -> Tokenizer:
+    """One token per byte of the normalised text, the most that there can be."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({each: number for number, each in enumerate(alphabet)}, []))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return tokenizer
+
 
 THINK = ("<think>", "</think>")
 ROW = Conversation(QUESTION, "qa", None, ("Hi", "And?", "Bye"), "own", "0", None, multiturn=True)
@@ -136,6 +151,25 @@ def test_first_turns_are_measured_with_the_arguments() -> None:
     check_first_turns_fit((ROW,), tokenizer, 5)
     with pytest.raises(ConfigError, match="has 8 prompt tokens"):
         check_first_turns_fit((ROW,), tokenizer, 5, {"enable_thinking": False})
+
+
+def test_a_prompt_whose_bytes_fit_is_not_tokenised_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of(PLAIN)
+    tokenised: list[str] = []
+    encode = tokenizer.encode
+    monkeypatch.setattr(tokenizer, "encode", lambda text: tokenised.append(text) or encode(text))
+    bound = most_tokens(tokenizer.chat_text(messages(ROW, 0, [])))
+    check_first_turns_fit((ROW,), tokenizer, bound + 1)
+    assert tokenised == []
+    check_first_turns_fit((ROW,), tokenizer, bound)
+    assert len(tokenised) == 1
+
+
+@given(st.text(max_size=20))
+@example("\u0958\u0958 \ufb2c \U0001d160")  # NFC makes two or three characters of each
+def test_no_tokenizer_makes_more_tokens_than_the_bound(text: str) -> None:
+    tokenizer = byte_tokenizer()
+    assert len(tokenizer.encode(text).ids) <= most_tokens(text)
 
 
 def test_a_recorded_turn_says_how_much_of_it_is_thinking() -> None:
