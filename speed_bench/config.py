@@ -28,6 +28,8 @@ HOW_NOT_WHAT = (
     "workers",
 )
 """Keys that change how a run is made, not what it measures: a run may be resumed with others."""
+HOW_MANY = ("limit_per_category", "num_prompts", "prompts_per_stream")
+"""Ways of saying how many conversations there are: one that is given stands in for the protocol's own."""
 OF_DRAFTS = ("ngram_size", "ngram_min", "ngram_max", "acceptance", "category_acceptance", "no_proposal", "draft_ms")
 """Settings of engines that say how drafts are made: without speculation they change nothing."""
 EMBEDDED = ("llama-cpp", "simulator")
@@ -115,7 +117,8 @@ class RunConfig(LoadConfig):
             raise ValueError(unknown("algorithm", self.algorithm, ALGORITHMS))
         check_load(self)
         if self.limit_per_category is not None and (self.num_prompts or self.prompts_per_stream):
-            raise ValueError("--limit-per-category and --num-prompts exclude each other")
+            other = "--num-prompts" if self.num_prompts else "prompts_per_stream"
+            raise ValueError(f"--limit-per-category and {other} exclude each other")
         takes = ALGORITHMS[self.algorithm].draft
         starts_model = not self.engine.attached and self.engine.name != "simulator"
         if takes == "required" and self.draft is None and starts_model:
@@ -198,8 +201,8 @@ def resolve(
     _settle_engine(given, recorded, detect)
     _check_keys(given, RunConfig)
     fixed = PROTOCOLS[named]
-    if named == "throughput-v1" and given.get("num_prompts") is not None:
-        given.setdefault("prompts_per_stream", None)
+    if any(given.get(key) is not None for key in HOW_MANY):
+        given |= {key: None for key in HOW_MANY if key not in given}
     before = recorded[0].model_dump() if recorded else {}
     if recorded and given.get("algorithm", before["algorithm"]) != before["algorithm"]:
         before |= {"draft": None, "draft_length": None}

@@ -35,14 +35,14 @@ _PROMPTS: tuple[tuple[str, type, str, str], ...] = (
     ("--edition", str, "NAME|PATH", "Which prompts, or random:<tokens>. [default: open]"),
     ("--config", str, "NAME", "Which part of the edition. [default: starter]"),
     ("--categories", str, "A,B,…", f"Only these. {_PER_PROTOCOL.format('all')}"),
-    ("--limit-per-category", int, "N", f"Conversations. {_PER_PROTOCOL.format(2)}"),
+    ("--limit-per-category", int, "N", f"Conversations of each category. {_PER_PROTOCOL.format(2)}"),
     ("--max-tokens", int, "N", f"Longest answer. {_PER_PROTOCOL.format(64)}"),
     ("--temperature", float, "T", f"0 is greedy. {_PER_PROTOCOL.format(0)}"),
     ("--history", str, "own|replay:RUN", "Whose answers later turns carry. [default: own, the model's]"),
 )
 _LOAD: tuple[tuple[str, type, str, str], ...] = (
     ("--concurrency", str, "C[,C,…]", f"Streams kept busy; of several a run each. {_PER_PROTOCOL.format(1)}"),
-    ("--num-prompts", int, "N", "Conversations, equally many of every category. [default: per protocol, quick: all]"),
+    ("--num-prompts", int, "N", "Conversations in all, equally many of every category; not with --limit-per-category."),
     ("--arrivals", str, "KIND", "closed, or by the clock: constant, poisson, gamma, trace. [default: closed]"),
     ("--rate", float, "N", "By the clock: conversations per second."),
     ("--burstiness", float, "B", "Of gamma arrivals: 1 is Poisson, less comes in bursts. [default: 1]"),

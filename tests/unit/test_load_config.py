@@ -81,7 +81,14 @@ def test_what_goes_together_is_taken_as_it_is(settings: dict) -> None:
             "num_prompts and prompts_per_stream exclude each other",
         ),
         ({"repeat_prompts": True}, "--repeat-prompts says nothing without --num-prompts"),
-        ({"num_prompts": 4}, "--limit-per-category and --num-prompts exclude each other"),
+        (
+            {"num_prompts": 4, "limit_per_category": 1},
+            "--limit-per-category and --num-prompts exclude each other",
+        ),
+        (
+            {"prompts_per_stream": 4, "limit_per_category": 1},
+            "--limit-per-category and prompts_per_stream exclude each other",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_a_sentence(settings: dict, sentence: str) -> None:
@@ -220,3 +227,13 @@ def test_the_page_about_load_shows_the_protocol_as_it_is() -> None:
     assert {key: told[key].split(":")[0] for key in fixed} == {key: shown(value) for key, value in fixed.items()}
     assert told["concurrency"].startswith(f"1 to {MAX_CONCURRENCY},")
     assert f"at least {MIN_PROMPTS}," in told["prompts_per_stream"]
+
+
+@pytest.mark.parametrize("config", ["starter", "throughput_1k"])
+@pytest.mark.parametrize("key", ["limit_per_category", "num_prompts", "prompts_per_stream"])
+def test_a_number_of_prompts_stands_in_for_that_of_the_protocol_however_it_says_it(config: str, key: str) -> None:
+    settings, protocol = resolve({"config": config, "concurrency": 2, key: 7})
+    found = {name: getattr(settings, name) for name in ("limit_per_category", "num_prompts", "prompts_per_stream")}
+    assert {name for name, value in found.items() if value is not None} == {key}
+    assert found[key] == 7
+    assert protocol.name == "custom"
