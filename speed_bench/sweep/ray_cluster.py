@@ -2,7 +2,11 @@
 
 import logging
 import os
+import re
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -17,6 +21,9 @@ PROBE_S = 5.0
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """How a client of gRPC begins, with empty settings; the server's settings are the answer."""
 _SETTINGS = 4
+CONNECT_S = 30.0
+_CONNECT = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level=50)"
+_REFUSED = re.compile("Unauthenticated|AuthenticationError")
 
 
 class Resources(NamedTuple):
@@ -51,8 +58,10 @@ def connected(address: str | None) -> Iterator[Any]:
         options["include_dashboard"] = False
         for name, value in local_defaults.items():  # for the processes that are started now
             os.environ.setdefault(name, value)
-    elif where != "auto":
-        probe(where)
+    else:
+        if where != "auto":
+            probe(where)
+        require_let_in(where)
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError, AssertionError) as error:
@@ -90,6 +99,41 @@ def probe(address: str) -> None:
         raise ConfigError(f"no Ray cluster at {address}: {why}; is its head running, and the port right?") from error
     if len(answer) < 4 or answer[3] != _SETTINGS:
         raise ConfigError(f"what answers at {address} is not Ray; the port of a cluster's head is 6379 by default")
+
+
+def require_let_in(address: str) -> None:
+    """Connect once in a process that can be given up: Ray would go on for minutes, and end ours. Raises ConfigError."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CONNECT, address], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    lines: list[str] = []
+
+    def read() -> None:
+        for line in process.stderr or ():
+            lines.append(line.strip())
+            if _REFUSED.search(line):
+                process.kill()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        if process.wait(CONNECT_S) == 0:
+            return
+    except subprocess.TimeoutExpired:
+        lines.append(f"it lets nobody in within {CONNECT_S:g} s")
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        if process.stderr:
+            process.stderr.close()
+    if any(map(_REFUSED.search, lines)):
+        raise ConfigError(
+            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and have its token in "
+            "~/.ray/auth_token or RAY_AUTH_TOKEN, here and on its nodes"
+        )
+    said = [line for line in lines if line] or ["it ends without a word"]
+    raise ConfigError(f"there is no getting onto the Ray cluster at {address}: {said[-1][:300]}")
 
 
 def nodes(ray: Any) -> list[Resources]:

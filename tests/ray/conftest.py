@@ -11,6 +11,8 @@ def cluster() -> Iterator:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "5" * 64)
         from ray.cluster_utils import Cluster
 
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

@@ -277,6 +277,19 @@ def test_a_node_with_another_version_is_told(cluster, tmp_path, monkeypatch):
         run_sweep(spec, cells, tmp_path / "sweep", OnRay(cluster.address), Watch())
 
 
+def test_a_cluster_that_asks_for_a_token_is_told_to_do_so(cluster, tmp_path):
+    spec, _ = sweep_of()
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    command = ("sweep", tmp_path / "sweep.yaml", "--out", tmp_path / "sweep", "--on", "ray", "--address")
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    for env in ({"RAY_AUTH_MODE": "disabled"}, wrong):
+        done = speed_bench(*command, cluster.address, check=False, env=env)
+        assert done.returncode == 2
+        assert done.stderr.startswith(
+            f"error: the Ray cluster at {cluster.address} asks for a token: set RAY_AUTH_MODE"
+        )
+
+
 def test_an_address_where_nothing_is_ends_the_command_with_a_sentence(tmp_path):
     spec, _ = sweep_of()
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
