@@ -61,15 +61,16 @@ def latency_table(serving: Serving) -> Table:
 
 
 def _short(value: float | None, factor: float) -> str:
-    """About four digits.
+    """Two digits at least, about four at most.
 
-    >>> _short(0.01234, 1e3), _short(0.5, 1e3), _short(1234.5, 1.0), _short(None, 1.0)
-    (' 12.3', ' 500', ' 1234', ' –')
+    >>> _short(0.01234, 1e3), _short(0.5, 1e3), _short(1234.5, 1.0), _short(0.0141, 1.0), _short(None, 1.0)
+    (' 12.3', ' 500', ' 1234', ' 0.014', ' –')
     """
     if value is None:
         return f" {NONE}"
     scaled = value * factor
-    digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
+    size = abs(scaled)
+    digits = 3 if size < 0.1 else 2 if size < 10 else 1 if size < 100 else 0
     return f" {scaled:.{digits}f}"
 
 

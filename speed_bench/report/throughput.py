@@ -92,20 +92,26 @@ def _rate(point: Point) -> float:
     return (point.scores.load.rate or 0.0) if point.scores.load else 0.0
 
 
-def _load(point: Point) -> str:
-    """How much load it was: streams, or conversations per second where these come by the clock; * if our client was
-    too slow for it."""
+def _loads(points: Sequence[Point]) -> list[str]:
+    """How much load each was: streams, or conversations per second where these come by the clock, with the most at
+    once where that differs; * if our client was too slow for it."""
+    differ = len({point.concurrency for point in points if _is_open(point)}) > 1
+    return [_load(point, differ) for point in points]
+
+
+def _load(point: Point, with_most: bool) -> str:
     load, client = point.scores.load, point.scores.serving.client
     text = str(point.concurrency)
     if load and load.is_open:
-        text = f"{load.rate:g}/s" if load.rate else load.arrivals
+        most = f" ≤{point.concurrency}" if with_most else ""
+        text = f"{load.rate:g}/s{most}" if load.rate else f"{load.arrivals}{most}"
     return f"{text}*" if client and client.limited else text
 
 
 def _keys(points: Sequence[Point], plan: str) -> list[Column]:
     """What a row is of."""
     return [
-        Column(f"{escape(plan)}\n", [_load(point) for point in points]),
+        Column(f"{escape(plan)}\n", _loads(points)),
         Column("arm\n", [escape(point.arm) for point in points], justify="left", folds=True),
     ]
 
@@ -188,11 +194,11 @@ def _large(value: float | None) -> str:
 
 def _late(points: Sequence[Point]) -> Iterator[str]:
     """What the star means, once for all points that have one."""
-    late = [(point, point.scores.serving.client) for point in points]
-    found = [(point, client.reasons[:REASONS_SHOWN]) for point, client in late if client and client.limited]
+    late = [(point, load, point.scores.serving.client) for point, load in zip(points, _loads(points), strict=True)]
+    found = [(point, load, client.reasons[:REASONS_SHOWN]) for point, load, client in late if client and client.limited]
     if found:
-        point, reasons = found[-1]
-        where = f"{_load(point).rstrip('*')} {point.arm}: {'; '.join(reasons)}"
+        point, load, reasons = found[-1]
+        where = f"{load.rstrip('*')} {point.arm}: {'; '.join(reasons)}"
         yield (
             f"[yellow]* client_limited, {len(found)} of {len(points)} runs ({escape(where)}): such percentiles are not "
             "the engine's alone; use more --workers, fewer streams or another machine for the client[/]"

@@ -195,6 +195,11 @@ def test_an_open_loop_is_named_by_its_rate() -> None:
 
     text = shown([Point(64, "ngram", scores(rate)) for rate in (2.5, 0.5)])
     assert [line.split()[0] for line in text.splitlines() if "ngram" in line] == ["0.5/s", "2.5/s"] * 2
+    text = shown([Point(num, "ngram", scores(2.5)) for num in (64, 8)])
+    assert [line.split()[:2] for line in text.splitlines() if "ngram" in line] == [
+        ["2.5/s", "≤8"],
+        ["2.5/s", "≤64"],
+    ] * 2
 
 
 def test_a_drawing_has_every_point_where_it_belongs() -> None:
