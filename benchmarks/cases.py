@@ -137,6 +137,8 @@ class Case:
     """The same, as sent."""
     lag_ms: FloatArray
     """At `RANKS`, and the most; empty where the client does not tell."""
+    pauses_ms: FloatArray
+    """At `RANKS`: see `Told`."""
     server_late_ms: FloatArray
     """At `RANKS`: by how much chunks were sent after they were due."""
     others: float
@@ -234,6 +236,7 @@ def compared(
         gaps_ms=np.percentile(told.gaps_ms, (1, 50, 99)) if told.gaps_ms.size else told.gaps_ms,
         true_gaps_ms=np.percentile(true_gaps, (1, 50, 99)),
         lag_ms=np.percentile(lag, (*RANKS, 100)) if lag.size else lag,
+        pauses_ms=np.percentile(told.pauses_ms, RANKS) if told.pauses_ms.size else told.pauses_ms,
         server_late_ms=np.percentile(np.concatenate(late), RANKS) / 1e6,
         others=others,
         own=told.own,

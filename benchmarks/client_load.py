@@ -15,8 +15,8 @@ An event is a chunk with a token. **start** is from the start of the process to 
 client's stamp of a chunk minus the server's. The **TTFT error** is the client's time to the first token minus the true
 one, from when the request reached the server's socket to when the first chunk left it: of each request, where a client
 tells which it was, else between percentiles. A client's clock is set so that no request arrives before it was sent.
-**others** are the cores that everything else on the machine kept busy: times are only worth something where it is far
-below the number of cores.
+A **pause** is from the end of an answer to the next request of its stream. **others** are the cores that everything
+else on the machine kept busy: times are only worth something where it is far below the number of cores.
 
 Then the same at 20 ms: 25,600 events a second. There a client has the median gap right, or says that it was the limit.
 """
@@ -81,7 +81,7 @@ def medians(arrays: list[FloatArray], form: str = ".1f") -> str:
 def table(cases: Cases, load: Load) -> str:
     """A row per client."""
     heads = ["client", "n", "CPU µs/event", "ours / it", "start s", "TTFT error ms, p50 / p99"]
-    heads += ["gap ms, p1 / p50 / p99", "lag ms, p50 / p99 / max", "others"]
+    heads += ["gap ms, p1 / p50 / p99", "lag ms, p50 / p99 / max", "pause ms, p50 / p99", "others"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, runs in cases.items():
         cells = [
@@ -93,6 +93,7 @@ def table(cases: Cases, load: Load) -> str:
             medians([case.ttft_error_ms for case in runs]),
             medians([case.gaps_ms for case in runs]),
             medians([case.lag_ms for case in runs], ".2f"),
+            medians([case.pauses_ms for case in runs]),
             spread([case.others for case in runs]),
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,8 @@ class Told:
     """Between the chunks of a stream, of all streams; empty where it does not tell."""
     turns: list[tuple[int, FloatArray]] = field(default_factory=list)
     """(the server's number of a request, when it was sent and when its chunks were there), in seconds of one clock."""
+    pauses_ms: FloatArray = field(default_factory=lambda: np.empty(0))
+    """From the end of an answer to the next request of its stream."""
     own: dict[str, Any] = field(default_factory=dict)
     """What it says of itself."""
 
@@ -130,7 +134,7 @@ def line_reader(asked: Asked) -> Sequence[object]:
 
 def journal(folder: Path) -> Told:
     """What the turns of a journal say, whoever wrote it. Raises SystemExit if one failed."""
-    turns, ttft, gaps = [], [], []
+    turns, ttft, gaps, spans = [], [], [], defaultdict(list)
     for path in folder.rglob("turns-*.jsonl"):
         for line in path.read_bytes().splitlines():
             entry = orjson.loads(line)
@@ -141,7 +145,10 @@ def journal(folder: Path) -> Told:
             turns.append((turn["output_ids"][0] - FIRST_ID, at_s))
             ttft.append(1e3 * (at_s[1] - at_s[0]))
             gaps.append(1e3 * np.diff(at_s[1:]))
-    return Told(np.array(ttft), np.concatenate(gaps), turns, _own_words(folder / "run"))
+            spans[turn["slot"]].append((turn["sent_at_s"], turn["finished_at_s"]))
+    pairs = [pair for each in spans.values() for pair in pairwise(sorted(each))]
+    pauses = np.array([1e3 * (sent - finished) for (_, finished), (sent, _) in pairs])
+    return Told(np.array(ttft), np.concatenate(gaps), turns, pauses, _own_words(folder / "run"))
 
 
 def _own_words(run: Path) -> dict[str, Any]:
