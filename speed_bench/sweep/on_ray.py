@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from speed_bench.sweep import ray_cluster
 from speed_bench.sweep.cells import Cell, SweepObserver
 from speed_bench.sweep.folder import is_finished
 from speed_bench.sweep.ray_attempt import Attempt
+from speed_bench.sweep.ray_cluster import Resources
 from speed_bench.sweep.ray_demand import placed, sole_use
 from speed_bench.sweep.ray_node import Lost, UnusableNode, on_a_node
 from speed_bench.sweep.shipping import Copy
@@ -54,10 +55,9 @@ class OnRay:
         nodes has what a cell asks for."""
         with ray_cluster.connected(self._address) as ray:
             nodes = ray_cluster.nodes(ray)
-            for cell in cells:
-                placed(cell, nodes)
+            wanted = {cell.name: placed(cell, nodes) for cell in cells}
             try:
-                asyncio.run(_Sweep(ray, sweep, observer, self._retries, self._tell).run(cells))
+                asyncio.run(_Sweep(ray, sweep, observer, wanted, self._retries, self._tell).run(cells))
             except asyncio.CancelledError:  # by SIGTERM
                 raise KeyboardInterrupt from None
 
@@ -66,9 +66,17 @@ class _Sweep:
     """A sweep that is under way."""
 
     def __init__(
-        self, ray: Any, sweep: Path, observer: SweepObserver, retries: int, tell: Callable[[str], None]
+        self,
+        ray: Any,
+        sweep: Path,
+        observer: SweepObserver,
+        wanted: Mapping[str, Resources],
+        retries: int,
+        tell: Callable[[str], None],
     ) -> None:
+        """`wanted` is what each cell asks for, by its name."""
         self._ray = ray
+        self._wanted = wanted
         self._sweep = sweep
         self._observer = observer
         self._retries = retries
@@ -103,10 +111,9 @@ class _Sweep:
     async def _measure(self, cell: Cell, folder: Path) -> None:
         copy = Copy(folder)
         for time in range(self._retries + 1):
-            wanted = placed(cell, ray_cluster.nodes(self._ray))
             env = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
             try:
-                async with on_a_node(self._ray, wanted, self._tell) as there:
+                async with on_a_node(self._ray, self._wanted[cell.name], self._tell) as there:
                     await Attempt(cell, copy, there, self._observer).run(env)
                 return
             except Lost as lost:
