@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--quick", action="store_true", help=f"two short runs, beside {' and '.join(QUICK)}")
     parser.add_argument("--runs", type=int, help=f"of each client; of {' and '.join(SLOW)} {SLOW_RUNS} [default: 5]")
-    parser.add_argument("--peers", metavar="A,B,…", help=f"some of {', '.join(PEERS)} [default: all]")
+    parser.add_argument("--peers", metavar="A,B,…", help=f"some of {', '.join(PEERS)}, or none [default: all]")
     parser.add_argument("--memory", action="store_true", help="ours alone, over a million events")
     parser.add_argument("--streams", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=2, help="requests of each stream")
@@ -198,6 +198,7 @@ def main() -> None:
     options.runs = options.runs or (2 if options.quick else 5)
     options.chunks = options.chunks or (QUICK_CHUNKS if options.quick else CHUNKS)
     asked = options.peers.split(",") if options.peers else QUICK if options.quick else PEERS
+    asked = () if options.peers == "none" else asked
     for name in asked:
         if name not in PEERS:
             parser.error(f"--peers: '{name}' is none of {', '.join(PEERS)}")
