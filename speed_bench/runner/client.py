@@ -16,7 +16,7 @@ from speed_bench.config import RunConfig
 from speed_bench.engine_config import AnyEngineConfig, api_key
 from speed_bench.engines import Dialect, dialect_of
 from speed_bench.engines.answers import Drafting
-from speed_bench.engines.http import Clock, Connection, Url
+from speed_bench.engines.http import Clock, Connection, Exchange, Url
 from speed_bench.engines.server import AttachedServer, Server
 from speed_bench.errors import EngineError, Refused, RequestFailed
 from speed_bench.runner.streams import side_by_side
@@ -32,6 +32,12 @@ DEATH_GRACE_S = 5.0
 _PROBE = Request("probe/0", (0,), Sampling(temperature=0.0, max_tokens=1, seed=0))
 
 T = TypeVar("T")
+
+
+async def settled(work: "asyncio.Future[T]") -> T:
+    """What comes of it; if we are cancelled meanwhile, it is not."""
+    await asyncio.wait([work])
+    return work.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,15 @@ class Ready:
     path: str
     body: bytes
     prompt_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came back, as it came back."""
+
+    exchange: Exchange
+    engine_counts: SpecCounts | None
+    """What the engine's own counters say was spent on it."""
 
 
 class Client:
@@ -89,6 +104,11 @@ class Client:
         self.reads_counters = reads_counters
         """Whether the engine's counters are read around every turn: only while no two requests run at
         once, so at concurrency 1 and until a request fails, which may go on in the engine."""
+        self.unparsed = asyncio.Semaphore(max(1, len(self.streams)))
+        """Held by whoever asks on while its last answer is still to be parsed: one per stream, so that memory is
+        bounded."""
+        self.preparing = asyncio.Lock()
+        """Held by whoever has a prompt prepared: one at a time, so that no answer waits behind many."""
         self._parser = ThreadPoolExecutor(max_workers=1)
         self._last_counters: SpecCounts | None = None
         self._tells_slots = self._engine_is_told_slots()
@@ -112,6 +132,12 @@ class Client:
         the order in which they ended."""
         return await asyncio.get_running_loop().run_in_executor(self._parser, work)
 
+    def settle(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """As `run_in_parser`, for what has to be done even if the run ends meanwhile: wait for it with `settled`."""
+        future = asyncio.get_running_loop().run_in_executor(self._parser, work)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # the run may have ended
+        return future
+
     def encode(self, request: Request) -> Ready:
         """All that can be done before it is sent."""
         path, body = self.dialect.payload(request, self.target.served)
@@ -124,12 +150,7 @@ class Client:
         request = replace(ready.request, slot=slot)
         if not self._tells_slots:
             return replace(ready, request=request)
-
-        def encode() -> Ready:
-            path, body = self.dialect.payload(request, self.target.served)
-            return Ready(request, path, orjson.dumps(body), ready.prompt_sha256)
-
-        return await self.run_in_parser(encode)
+        return await self.run_in_parser(lambda: self.encode(request))
 
     def _engine_is_told_slots(self) -> bool:
         """Whether a request says which stream sends it."""
@@ -138,15 +159,14 @@ class Client:
 
     async def ask(self, request: Request, category: str) -> TurnRecord:
         """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
-        return await self.send(await self.run_in_parser(lambda: self.encode(request)), category)
+        ready = await self.run_in_parser(lambda: self.encode(request))
+        answered = await self.send(ready)
+        return await self.run_in_parser(lambda: self.read(ready, answered, category))
 
-    async def send(
-        self, ready: Ready, category: str, *, scheduled_ns: int | None = None, repeat: int = 0
-    ) -> TurnRecord:
-        """One turn of what is encoded already. Raises as `ask` does."""
-        request, target = ready.request, self.target
+    async def send(self, ready: Ready) -> Answered:
+        """Ask what is encoded already, and wait for the whole answer. Raises as `ask` does."""
         before = (self._last_counters or await self.counters()) if self.reads_counters else None
-        stream = self.streams[request.slot]
+        stream = self.streams[ready.request.slot]
         try:
             exchange = await stream.request("POST", ready.path, ready.body)
         except RequestFailed:
@@ -158,24 +178,31 @@ class Client:
         if self.dialect.CLOSES_AFTER_STREAM:
             stream.close()
         after = self._last_counters = await self.counters() if self.reads_counters else None
-        spent = after.since(before) if before and after else None
-        asked = Asked(
-            category, ready.prompt_sha256, target.segment, self.started_ns, target.drafting, scheduled_ns, repeat
-        )
+        return Answered(exchange, after.since(before) if before and after else None)
 
-        def read() -> TurnRecord:
+    def read(
+        self, ready: Ready, answered: Answered, category: str, *, scheduled_ns: int | None = None, repeat: int = 0
+    ) -> TurnRecord:
+        """The record of an answer. Takes a while: not for the event loop. Raises RequestFailed if it is not whole."""
+        asked = Asked(
+            category,
+            ready.prompt_sha256,
+            self.target.segment,
+            self.started_ns,
+            self.target.drafting,
+            scheduled_ns,
+            repeat,
+        )
+        try:
             return read_turn(
                 self.dialect,
-                request,
+                ready.request,
                 asked,
-                exchange,
+                answered.exchange,
                 name_unnamed=self.tokenizer.name_unnamed,
                 count_thinking=self.tokenizer.num_thinking_tokens,
-                engine_counts=spent,
+                engine_counts=answered.engine_counts,
             )
-
-        try:
-            return await self.run_in_parser(read)
         except RequestFailed:
             self.reads_counters = False
             raise

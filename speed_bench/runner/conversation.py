@@ -8,7 +8,7 @@ from typing import Any
 
 from speed_bench.config import RunConfig
 from speed_bench.errors import ConfigError, RequestFailed, TokenError
-from speed_bench.runner.client import Client, Ready
+from speed_bench.runner.client import Client, Ready, settled
 from speed_bench.runner.turn import sampling_of
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Failure, Outcome, Request, TurnRecord
@@ -70,12 +70,14 @@ class Script:
         first: Ready | Failure | None = None,
         due_ns: int | None = None,
         until_ns: int | None = None,
+        group: asyncio.TaskGroup | None = None,
     ) -> bool:
         """Ask all turns that are not in the journal yet, and keep what comes of each.
 
         `first` is the first turn where it was prepared before. In an open loop `due_ns` is when the conversation was
         to begin, and it does; a later turn is due when the answer before it has ended and was thought over. From
-        `until_ns` on no other turn begins any more; returns whether all have.
+        `until_ns` on no other turn begins any more; returns whether all have. With a `group` the stream is free for
+        another conversation as soon as the last answer is there: what is left to do with it is a task of that group.
         """
         answers: list[Answer] = []
         broken_by: str | None = None
@@ -92,8 +94,12 @@ class Script:
                     first = await client.run_in_parser(
                         partial(self.prepare, task, turn, slot, client, answers, broken_by)
                     )
-                outcome = await self._ask(first, task, slot, client, due_ns)
-                await client.run_in_parser(partial(keep, outcome))
+                work = await self._ask(first, task, slot, client, keep, due_ns)
+                if group is not None and turn + 1 == len(turns) and not client.reads_counters:
+                    await client.unparsed.acquire()
+                    group.create_task(_settle(work, client))
+                    break
+                outcome = await settled(work)
             if turn + 1 == len(turns):
                 break
             if self.replayed is not None:
@@ -136,18 +142,44 @@ class Script:
         sampling = sampling_of(self.config, self.tokenizer, task.seed, min(room, self.config.max_tokens))
         return client.encode(Request(identity, ids, sampling, NO_SLOT if slot is None else slot))
 
-    async def _ask(self, first: Ready | Failure, task: Task, slot: int, client: Client, due_ns: int | None) -> Outcome:
-        if isinstance(first, Failure):
-            return replace(first, at_s=client.seconds(client.clock()))
-        category = task.conversation.category
-        try:
-            ready = await client.on_stream(first, slot)
-            return await client.send(ready, category, scheduled_ns=due_ns, repeat=task.repeat)
-        except RequestFailed as error:
-            return self._failure(task, first.request.id, client, "request", str(error))
+    async def _ask(
+        self,
+        first: Ready | Failure,
+        task: Task,
+        slot: int,
+        client: Client,
+        keep: Callable[[Outcome], None],
+        due_ns: int | None,
+    ) -> "asyncio.Future[Outcome]":
+        """Ask, and hand over what came of it to be parsed and kept: in one, so that no answer that is here is lost."""
 
-    def _failure(self, task: Task, identity: str, client: Client, stage: str, error: str) -> Failure:
-        at_s, segment = client.seconds(client.clock()), client.target.segment
+        def kept(outcome: Outcome) -> Outcome:
+            keep(outcome)
+            return outcome
+
+        if isinstance(first, Failure):
+            return client.settle(partial(kept, replace(first, at_s=client.seconds(client.clock()))))
+        ready = await client.on_stream(first, slot)
+        try:
+            answered = await client.send(ready)
+        except RequestFailed as error:
+            return client.settle(partial(kept, self._failure(task, ready.request.id, client, "request", str(error))))
+        failed_ns = client.clock()
+
+        def read() -> Outcome:
+            category = task.conversation.category
+            try:
+                return kept(client.read(ready, answered, category, scheduled_ns=due_ns, repeat=task.repeat))
+            except RequestFailed as error:
+                return kept(self._failure(task, ready.request.id, client, "request", str(error), failed_ns))
+
+        return client.settle(read)
+
+    def _failure(
+        self, task: Task, identity: str, client: Client, stage: str, error: str, at_ns: int | None = None
+    ) -> Failure:
+        at_s = client.seconds(client.clock() if at_ns is None else at_ns)
+        segment = client.target.segment
         return Failure(identity, task.conversation.category, task.seed, segment, stage, error, at_s, task.repeat)
 
     async def _think(self, outcome: Outcome, client: Client, due_ns: int | None) -> int | None:
@@ -158,6 +190,13 @@ class Script:
         if due_ns is None or not isinstance(outcome, TurnRecord):
             return due_ns
         return client.started_ns + round(1e9 * (outcome.finished_at_s + pause_s))
+
+
+async def _settle(work: "asyncio.Future[Outcome]", client: Client) -> None:
+    try:
+        await settled(work)
+    finally:
+        client.unparsed.release()
 
 
 def check_first_turns_fit(

@@ -12,12 +12,13 @@ from typing import NamedTuple, Protocol
 
 from speed_bench.runner.client import Client, Ready
 from speed_bench.runner.conversation import Script, Task, turn_id
-from speed_bench.runner.streams import in_a_group, side_by_side
+from speed_bench.runner.streams import in_a_group
 from speed_bench.runner.tickets import Tickets
 from speed_bench.types import Failure, Outcome
 
 AHEAD = 4
-"""Conversations whose first turn a closed loop has ready for the next stream that is free."""
+"""Conversations whose first turn a closed loop has ready for the next stream that is free, near its end. Before, it has
+one ready for each of its streams: they may all become free at once."""
 AHEAD_OPEN = 32
 """The same of an open loop, whose conversations come in bursts."""
 
@@ -74,14 +75,19 @@ class ClosedLoop:
         config, client = self.script.config, self.client
         until_ns = deadline_ns(client, config.max_duration_s)
         self._look_ahead()
+
+        async def begin(group: asyncio.TaskGroup) -> None:
+            for slot in client.streams:
+                group.create_task(self._keep_busy(slot, until_ns, group))
+
         try:
-            await side_by_side(self._keep_busy(slot, until_ns) for slot in client.streams)
+            await in_a_group(begin)
         finally:
             for task in self._ahead:
                 task.cancel()
         return config.max_duration_s if self._was_cut else None
 
-    async def _keep_busy(self, slot: int, until_ns: int | None) -> None:
+    async def _keep_busy(self, slot: int, until_ns: int | None, group: asyncio.TaskGroup) -> None:
         config, client = self.script.config, self.client
         await sleep_until(client, client.started_ns + round(1e9 * config.ramp_up_s * slot / config.concurrency))
         following = self._firsts.pop(slot, None)
@@ -90,7 +96,7 @@ class ClosedLoop:
                 self._was_cut = True
                 return
             task, first = following
-            whole = await self.script.lead(task, slot, client, self.keep, first=first, until_ns=until_ns)
+            whole = await self.script.lead(task, slot, client, self.keep, first=first, until_ns=until_ns, group=group)
             self._was_cut = self._was_cut or not whole
             following = await self._next()
 
@@ -102,8 +108,9 @@ class ClosedLoop:
         return await waiting
 
     def _look_ahead(self) -> None:
-        while len(self._ahead) < min(AHEAD, len(self.client.streams)):
-            number = self.tickets.draw()
+        while len(self._ahead) < len(self.client.streams):
+            enough = len(self._ahead) >= AHEAD  # what is drawn here, no other worker can lead
+            number = self.tickets.draw(leaving=self.script.config.concurrency if enough else 0)
             if number is None:
                 return
             self._ahead.append(asyncio.create_task(prepared(self.script, self.tasks[number], self.client)))
@@ -152,14 +159,13 @@ class OpenLoop:
         for slot in client.streams:
             free.put_nowait(slot)
 
-        async def lead(waiting: asyncio.Task[Prepared], slot: int, due_ns: int) -> None:
-            task, first = await waiting
-            try:
-                await self.script.lead(task, slot, client, self.keep, first=first, due_ns=due_ns, until_ns=until_ns)
-            finally:
+        async def begin_by_the_clock(group: asyncio.TaskGroup) -> None:
+            async def lead(waiting: asyncio.Task[Prepared], slot: int, due_ns: int) -> None:
+                task, first = await waiting
+                when = {"due_ns": due_ns, "until_ns": until_ns}
+                await self.script.lead(task, slot, client, self.keep, first=first, group=group, **when)
                 free.put_nowait(slot)
 
-        async def begin_by_the_clock(group: asyncio.TaskGroup) -> None:
             while self._ahead:
                 number, waiting = self._ahead.popleft()
                 self._look_ahead()
@@ -179,7 +185,8 @@ async def prepared(script: Script, task: Task, client: Client, slot: int | None 
     """A conversation with its first turn encoded, off the event loop."""
     if (task.seed, task.repeat, turn_id(task.conversation, 0)) in script.earlier:
         return Prepared(task, None)
-    return Prepared(task, await client.run_in_parser(partial(script.prepare, task, 0, slot, client, ())))
+    async with client.preparing:
+        return Prepared(task, await client.run_in_parser(partial(script.prepare, task, 0, slot, client, ())))
 
 
 def deadline_ns(client: Client, max_duration_s: float | None) -> int | None:

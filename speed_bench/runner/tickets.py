@@ -9,8 +9,8 @@ from typing import Protocol
 class Tickets(Protocol):
     """Numbers of tasks."""
 
-    def draw(self) -> int | None:
-        """The next one; None when there is none left."""
+    def draw(self, leaving: int = 0) -> int | None:
+        """The next one; None when no more are left than are to be left for others."""
 
 
 class OwnTickets:
@@ -24,7 +24,7 @@ class OwnTickets:
     def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers = iter(numbers)
 
-    def draw(self) -> int | None:
+    def draw(self, leaving: int = 0) -> int | None:  # there are no others
         return next(self._numbers, None)
 
 
@@ -46,13 +46,13 @@ class SharedTickets:
         """Put the counter there, at 0."""
         path.write_bytes(bytes(cls.WIDTH))
 
-    def draw(self) -> int | None:
+    def draw(self, leaving: int = 0) -> int | None:
         import fcntl
 
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             number = int.from_bytes(os.pread(self._file, self.WIDTH, 0), "little")
-            if number >= self._num_tickets:
+            if number + leaving >= self._num_tickets:
                 return None
             os.pwrite(self._file, (number + 1).to_bytes(self.WIDTH, "little"), 0)
             return number

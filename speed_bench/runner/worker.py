@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import IO, Any
 
 from speed_bench.errors import SpeedBenchError
@@ -59,33 +60,44 @@ class Teller:
 
 
 async def serve(teller: Teller) -> None:
-    """Do the job that comes, from its warm-up to its end."""
+    """Do the job that comes, from its warm-up to its end; raises CancelledError if nobody wants it any more."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
     job: Job = await read_message(reader)
+    started: asyncio.Future[Start] = loop.create_future()
+    work = asyncio.create_task(_work(job, teller, started))
+    listening = asyncio.create_task(_listen(reader, started))
+    await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        work.cancel()
+    await work
+    listening.cancel()
+
+
+async def _work(job: Job, teller: Teller, started: "asyncio.Future[Start]") -> None:
     tokenizer = job.tokenizer.load()
     client = Client(job.target, tokenizer, job.share.slots(job.plan.config))
-    try:
-        with Shard(job.folder, job.share.worker) as shard:
+    with Shard(job.folder, job.share.worker) as shard:
 
-            def keep(outcome: Outcome) -> None:
-                shard.add(outcome)
-                teller.kept(outcome)
+        def keep(outcome: Outcome) -> None:
+            shard.add(outcome)
+            teller.kept(outcome)
 
+        try:
             session = Session(job.plan, job.share, client, tokenizer, keep)
             await session.prepare(job.hint)
             teller.tell(IsPrepared())
-            start: Start = await read_message(reader)
-            load = asyncio.create_task(session.run(start.started_ns))
-            closed = asyncio.create_task(reader.read())
-            await asyncio.wait({load, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if not load.done():
-                load.cancel()
-            teller.tell(await load)
-            closed.cancel()
-    finally:
-        client.close()
+            teller.tell(await session.run((await started).started_ns))
+        finally:
+            client.close()  # what has come is kept before the shard is closed
+
+
+async def _listen(reader: asyncio.StreamReader, started: "asyncio.Future[Start]") -> None:
+    """Returns when our parent has hung up, or is gone."""
+    with suppress(asyncio.IncompleteReadError):
+        started.set_result(await read_message(reader))
+        await reader.read()
 
 
 def main() -> int:

@@ -140,16 +140,8 @@ class _Several:
         return Told.together(await self._each(Told))
 
     async def stop(self) -> None:
-        """End those that still run. What they have kept is kept."""
-        for process in self._processes:
-            if process.stdin is not None:
-                process.stdin.close()
-        for process in self._processes:
-            try:
-                await asyncio.wait_for(process.wait(), STOP_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        """End those that still run, all at once. What they have kept is kept."""
+        await asyncio.gather(*map(_stopped, self._processes))
         self._control.close()
 
     def _send(self, process: Process, message: Any) -> None:
@@ -186,3 +178,14 @@ class _Several:
                 raise message.error
             elif isinstance(message, awaited):
                 return message
+
+
+async def _stopped(process: Process) -> None:
+    """Hang up, and wait until it has ended; one that does not within `STOP_S` is killed."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -70,7 +70,14 @@ class Model:
     async def run_in_parser(self, work: Callable[[], T]) -> T:
         return work()
 
-    async def send(self, ready: Ready, category: str, **_: Any) -> TurnRecord:
+    def settle(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(work())
+        return future
+
+    async def send(self, ready: Ready) -> None: ...
+
+    def read(self, ready: Ready, _: None, category: str, **__: Any) -> TurnRecord:
         request = ready.request
         self.prompts.append(self.tokenizer.decode(request.prompt_ids, ("<u>", "<a>", "<eos>", *THINK)))
         ids = self.tokenizer.encode(self.texts[len(self.prompts) - 1])
