@@ -1,16 +1,31 @@
 """Streams spread over worker processes: the same answers as from one, and no turn is lost when one of them dies."""
 
+import asyncio
 import os
 import signal
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from command import num_lines, start, wait_until
 from simulated import FAST, Watching, simulated
 
+from speed_bench.config import resolve
+from speed_bench.data.editions import load
+from speed_bench.engines.answers import Drafting
+from speed_bench.engines.http import Url
+from speed_bench.engines.server import AttachedServer
 from speed_bench.errors import ClientError, EngineError
+from speed_bench.models import resolve_gguf
+from speed_bench.runner.client import Client, Target
+from speed_bench.runner.conversation import Task
 from speed_bench.runner.journal import read_records
+from speed_bench.runner.messages import Job
+from speed_bench.runner.preparation import TokenizerSource
+from speed_bench.runner.share import Plan, Share
+from speed_bench.runner.workers import _Several
 
 WORKER = "speed_bench.runner.worker"
 SLOW = {"engine.speed": 2.0, "concurrency": 6, "workers": 3, "limit_per_category": 4}
@@ -118,3 +133,39 @@ def test_a_load_that_was_interrupted_is_begun_again_and_what_there_was_of_it_sta
     assert len(records.turns) == records.num_planned
     assert [segment.whole for segment in records.segments] == [True]
     assert num_lines(tmp_path / "interrupted-1" / "turns-0.jsonl") == len(interrupted) >= 2
+
+
+class Silent(asyncio.Protocol):
+    """A server that takes connections, and says nothing."""
+
+    num = 0
+
+    def connection_made(self, _: asyncio.BaseTransport) -> None:
+        Silent.num += 1
+
+
+@pytest.mark.long
+def test_a_worker_that_waits_for_a_silent_engine_still_hears_that_it_is_not_wanted_any_more(tmp_path: Path) -> None:
+    config, _ = resolve({**FAST, "concurrency": 2, "workers": 2})
+    source = TokenizerSource(str(resolve_gguf(str(config.model))), is_gguf=True)
+    task = Task(load("open", "starter").rows[0], 0)
+
+    async def main() -> list[int | None]:
+        server = await asyncio.get_running_loop().create_server(Silent, "127.0.0.1", 0)
+        url = Url("127.0.0.1", server.sockets[0].getsockname()[1])
+        target = Target(config.engine, url, "silent", Drafting(8), None, 0, 300.0)
+        plan = Plan(config, (task, task), None, None, {})
+        jobs = [Job(plan, Share(worker, 2), target, source, tmp_path, "") for worker in range(2)]
+        engine = SimpleNamespace(server=AttachedServer("silent"), clock=time.perf_counter_ns)
+        control = Client(target, source.load(), ())
+        several = _Several(jobs, engine, control, lambda _: None)  # type: ignore[arg-type]
+        preparing = asyncio.create_task(several.prepare())
+        while Silent.num < 2:
+            await asyncio.sleep(0.01)
+        preparing.cancel()
+        await asyncio.wait([preparing])
+        await several.stop()
+        server.close()
+        return [process.returncode for process in several._processes]
+
+    assert asyncio.run(main()) == [1, 1]  # by themselves: killed ones say -9
