@@ -22,6 +22,9 @@ from speed_bench.errors import ConfigError, Refused, RequestFailed
 
 Clock = Callable[[], int]
 """Monotonic nanoseconds; `time.perf_counter_ns` unless a test brings its own."""
+IDLE_S = 4.0
+"""A connection that was idle for so long is not used again: many servers close it after 5 s, and a request that is on
+its way then fails."""
 MOST_BYTES = 1 << 30
 """No answer is longer."""
 
@@ -94,6 +97,7 @@ class _Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.open = cast(asyncio.Transport, transport), True
+        self.last_read_ns = self.clock()
 
     def data_received(self, data: bytes) -> None:
         self.last_read_ns = self.clock()
@@ -176,7 +180,9 @@ class Connection:
     async def connect(self) -> None:
         """Open the connection, before anything is timed."""
         if self._reader is not None and self._reader.open:
-            return
+            if self.clock() - self._reader.last_read_ns < IDLE_S * 1e9:
+                return
+            self.close()
         loop = asyncio.get_running_loop()
         tls = _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if self.url.tls else None
         try:

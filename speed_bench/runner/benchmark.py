@@ -35,7 +35,7 @@ from speed_bench.runner.outcomes import Ended
 from speed_bench.runner.preparation import Inputs, prepare
 from speed_bench.runner.segment import PID_FILE, running
 from speed_bench.runner.share import Plan
-from speed_bench.runner.workers import MakeCrew, crew
+from speed_bench.runner.workers import MakeCrew, crew, num_workers
 from speed_bench.types import Outcome
 
 BASELINE = "baseline"
@@ -154,7 +154,7 @@ def _measure(
     observer.begin(name, journal.records.num_planned, journal.records.outcomes)
     try:
         if not is_finished(journal.records):
-            require(config.concurrency)
+            require(config.concurrency, num_workers(config))
             with journal:
                 event_loop.run(_ask_all(config, journal, inputs, observer, clock, make_crew))
     except asyncio.CancelledError:  # by SIGTERM

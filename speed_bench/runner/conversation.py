@@ -75,9 +75,9 @@ class Script:
         """Ask all turns that are not in the journal yet, and keep what comes of each.
 
         `first` is the first turn where it was prepared before. In an open loop `due_ns` is when the conversation was
-        to begin, and it does; a later turn is due when the answer before it has ended and was thought over. From
-        `until_ns` on no other turn begins any more; returns whether all have. With a `group` the stream is free for
-        another conversation as soon as the last answer is there: what is left to do with it is a task of that group.
+        to begin, and it does; a later turn is due when the answer before it has ended, or failed, and was thought over.
+        From `until_ns` on no other turn begins any more; returns whether all have. With a `group` the stream is free
+        for another conversation as soon as the last answer is there: what is left to do with it is a task of the group.
         """
         answers: list[Answer] = []
         broken_by: str | None = None
@@ -187,9 +187,10 @@ class Script:
         pause_s = self.config.think_time_s
         if pause_s:
             await asyncio.sleep(pause_s)
-        if due_ns is None or not isinstance(outcome, TurnRecord):
-            return due_ns
-        return client.started_ns + round(1e9 * (outcome.finished_at_s + pause_s))
+        if due_ns is None:
+            return None
+        ended_at_s = outcome.finished_at_s if isinstance(outcome, TurnRecord) else outcome.at_s
+        return client.started_ns + round(1e9 * (ended_at_s + pause_s))
 
 
 async def _settle(work: "asyncio.Future[Outcome]", client: Client) -> None:

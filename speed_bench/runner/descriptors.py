@@ -6,10 +6,12 @@ from speed_bench.errors import ConfigError
 
 SPARE = 64
 """Besides the streams: journals, the engine's log and pipes, what Python has open."""
+PER_WORKER = 4
+"""What a process that is spoken with takes."""
 
 
-def require(num_streams: int) -> None:
-    """See to it that this process and its children may have so many streams open.
+def require(num_streams: int, num_workers: int = 1) -> None:
+    """See to it that this process may have so many streams open, or have them open in so many workers.
 
     Raises ConfigError where the system does not allow it.
     """
@@ -17,7 +19,7 @@ def require(num_streams: int) -> None:
         return
     import resource
 
-    wanted = num_streams + SPARE
+    wanted = max(num_streams, PER_WORKER * num_workers) + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:

@@ -38,7 +38,7 @@ from speed_bench.runner.schedule import arrival_times
 from speed_bench.tokens import PROBES, ChatTokenizer, prompt_sha256
 from speed_bench.types import Conversation
 
-MEASURING_PACKAGES = ("httptools", "tokenizers", "numpy")
+MEASURING_PACKAGES = ("httptools", "tokenizers", "numpy", "uvloop")
 VERSION_TIMEOUT_S = 60.0
 
 

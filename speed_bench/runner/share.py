@@ -81,9 +81,12 @@ class Session:
         self._load = _load(plan, share, Script(plan.config, tokenizer, plan.replayed, plan.earlier), client, keep)
 
     async def prepare(self, hint: str = "") -> None:
-        """Warm up, and encode what is sent first. `hint` is added to what a warm-up fails with."""
-        await self.client.warm_up(self._plan.config, hint)
+        """Encode what is sent first, and warm up. `hint` is added to what a warm-up fails with.
+
+        In this order: to encode long prompts for many streams takes longer than servers keep idle connections.
+        """
         await self._load.prepare()
+        await self.client.warm_up(self._plan.config, hint)
 
     async def run(self, started_ns: int) -> Told:
         """Lead the conversations, from `started_ns` of the clock on."""

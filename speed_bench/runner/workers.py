@@ -26,7 +26,8 @@ from speed_bench.types import Outcome, SpecCounts
 
 STREAMS_PER_WORKER = 256
 LEAD_NS = 50_000_000
-"""How long after it is told a load begins, so that all workers begin together."""
+"""How long after it is told a load begins: so that all workers begin together, and what `punctual` does first is over
+when the first conversation is due."""
 STOP_S = 5.0
 MODULE = "speed_bench.runner.worker"
 
@@ -107,7 +108,7 @@ class _Alone:
         return await self._session.client.counters()
 
     async def run(self, span: Span) -> Told:
-        span.started_ns = self._engine.clock()
+        span.started_ns = self._engine.clock() + LEAD_NS
         return await self._session.run(span.started_ns)
 
 

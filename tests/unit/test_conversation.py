@@ -20,7 +20,7 @@ from speed_bench.config import resolve
 from speed_bench.engines import dialect
 from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
-from speed_bench.errors import ConfigError
+from speed_bench.errors import ConfigError, RequestFailed
 from speed_bench.runner.client import Ready
 from speed_bench.runner.conversation import Script, Task, check_first_turns_fit, messages, most_tokens
 from speed_bench.runner.journal import Journal, RunFile, read_records
@@ -137,6 +137,28 @@ def test_replayed_answers_take_the_place_of_the_models_own() -> None:
     answers = {(0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
     prompts, _ = led(tokenizer, ["<think>so</think>yes"] * 3, replayed=answers)
     assert prompts[2] == "<u>Hi<a>no<eos><u>And?<a>no<eos><u>Bye<a>"
+
+
+def test_after_a_turn_that_failed_the_next_is_due_from_then_on() -> None:
+    due_ns: list[int] = []
+
+    class Failing(Model):
+        def clock(self) -> int:
+            return 7_000_000_000
+
+        def read(self, ready: Ready, answered: None, category: str, *, scheduled_ns: int, **more: Any) -> TurnRecord:
+            due_ns.append(scheduled_ns)
+            if len(due_ns) == 1:
+                raise RequestFailed("it is cut")
+            return super().read(ready, answered, category, **more)
+
+    tokenizer = tokenizer_of(PLAIN)
+    answers = {(0, f"{QUESTION}/{turn}"): tokenizer.answer_message(tokenizer.encode("no"), 0) for turn in range(2)}
+    script = Script(resolve({"think_time_s": 0.01})[0], tokenizer, answers, {})
+    model, kept = Failing(tokenizer, ["yes"] * 3), []
+    asyncio.run(script.lead(Task(ROW, 0), 0, model, kept.append, due_ns=1_000_000_000))  # type: ignore[arg-type]
+    assert isinstance(kept[0], Failure)
+    assert due_ns[:2] == [1_000_000_000, 7_010_000_000]
 
 
 def test_a_template_that_refuses_the_history_fails_the_turn_and_says_why() -> None:

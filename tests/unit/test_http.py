@@ -10,6 +10,7 @@ import subprocess
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -413,3 +414,31 @@ def test_a_server_without_tls_behind_a_url_with_it_is_a_sentence() -> None:
 
     with pytest.raises(RequestFailed, match=r"no secure connection to https://\S+: [a-z ]+; does it speak http\?$"):
         event_loop.run(main())
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again_since_the_server_may_be_closing_it() -> None:
+    peers: list[object] = []
+    now_s = 0.0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await read_request(reader)
+                peers.append(writer.get_extra_info("peername"))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def main() -> None:
+        nonlocal now_s
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = Url("127.0.0.1", server.sockets[0].getsockname()[1])
+        connection = Connection(url, lambda: round(1e9 * now_s))
+        for idle_s in (0.0, http.IDLE_S - 0.1, http.IDLE_S):
+            now_s += idle_s
+            await connection.request("POST", "/x", b"{}")
+        connection.close()
+        server.close()
+        await asyncio.sleep(0.01)
+
+    event_loop.run(main())
+    assert peers[0] == peers[1] != peers[2]
