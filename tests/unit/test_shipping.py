@@ -123,6 +123,8 @@ def test_a_copy_that_is_taken_up_again_loses_its_torn_line_and_gets_it_anew(ther
     with (copy.folder / "turns-0.jsonl").open("rb+") as file:
         file.truncate(15)  # as if it had been killed while it wrote
     again = Copy(copy.folder)
+    assert (copy.folder / "turns-0.jsonl").read_bytes() == b'{"turn": 1}\n'
+    assert [parcel.data for parcel in again.parcels() if parcel.name == "turns-0.jsonl"] == [b'{"turn": 1}\n']
     assert again.num_outcomes == 1
     ship(there, again)
     assert contents(again.folder) == contents(there)
@@ -189,6 +191,27 @@ def test_no_turn_is_in_a_copy_before_its_segment_wherever_it_stops(there, copy, 
                 records = read_records(copy.folder)
                 assert {turn.segment for turn in records.turns} <= {segment.index for segment in records.segments}
     assert contents(copy.folder) == contents(there)
+
+
+def test_a_turn_that_is_written_while_files_are_read_waits_for_its_segment(there, copy, monkeypatch):
+    read, run = shipping._missing, read_run_file(there)
+
+    def read_and_go_on(*arguments):
+        found = read(*arguments)
+        with Journal(there, run) as journal:
+            index = len(read_records(there).segments)
+            journal.add_segment(begin_segment(index))
+            journal.add(turn_record(index, segment=index))
+        return found
+
+    with Journal(there, run) as journal:
+        journal.add_segment(begin_segment(0))
+        journal.add(turn_record(0))
+    monkeypatch.setattr(shipping, "_missing", read_and_go_on)
+    for _ in range(3):
+        copy.take(news(there, copy.held))
+        records = read_records(copy.folder)
+        assert {turn.segment for turn in records.turns} < {segment.index for segment in records.segments}
 
 
 def test_a_line_longer_than_a_chunk_is_sent_whole(there, copy, monkeypatch):
