@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from speed_bench.algorithms import ALGORITHMS
 from speed_bench.engine_config import ENGINE_CONFIGS, AnyEngineConfig, LlamaCppConfig, Settings, holds_secret
-from speed_bench.errors import ConfigError, unknown
+from speed_bench.errors import ConfigError, brief, unknown
 from speed_bench.load_config import LoadConfig, check_load
 from speed_bench.models import EMBEDDED_MODEL
 from speed_bench.protocols import PROTOCOLS, broken_rules, default_protocol
+from speed_bench.settings_yaml import read_yaml
 
 DEFAULT_ENGINE = "llama-cpp"
 MAX_SEED = 2**32 - 2
@@ -77,7 +77,7 @@ class RunConfig(LoadConfig):
     @field_validator("chat_template_args", mode="before")
     @classmethod
     def _read_mapping(cls, value: Any) -> Any:
-        return _yaml(value, "--chat-template-args") if isinstance(value, str) else value
+        return read_yaml(value, "--chat-template-args") if isinstance(value, str) else value
 
     @field_validator("categories", mode="before")
     @classmethod
@@ -190,7 +190,7 @@ def resolve(
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: write it as key=value")
-        _put(given, key.strip(), _yaml(value, f"--set {item}"))
+        _put(given, key.strip(), read_yaml(value, f"--set {item}"))
     for key, value in flags.items():
         _put(given, key, value)
     if str(given.get("edition", "")).startswith("random:"):
@@ -255,7 +255,7 @@ def _validated(data: Mapping[str, Any]) -> RunConfig:
             if problem["type"] == "missing":  # of the settings above it, which the protocol does not fix
                 problems.append(f"the protocol does not say the {key}; say it: --{key.replace('_', '-')}")
             elif key and problem["type"] != "value_error":
-                problems.append(f"{key}: {sentence} (got {problem['input']!r})")
+                problems.append(f"{key}: {sentence} (got {brief(problem['input'])})")
             else:
                 problems.append(sentence)
         raise ConfigError("; ".join(problems)) from error
@@ -263,19 +263,12 @@ def _validated(data: Mapping[str, Any]) -> RunConfig:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        data = _yaml(path.read_text("utf-8"), str(path))
+        data = read_yaml(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--file {path} cannot be read: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} does not hold settings: one `key: value` a line is expected")
     return data
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not YAML: {str(error).replace(chr(10), ' ')}") from error
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:
@@ -296,7 +289,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _as_settings(key: str, value: Any) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{key} holds settings of its own, not {value!r}; write {key}.NAME=VALUE")
+        raise ConfigError(f"{key} holds settings of its own, not {brief(value)}; write {key}.NAME=VALUE")
     return value
 
 

@@ -119,3 +119,13 @@ def unknown(kind: str, name: object, known: Iterable[str], *, plural: str | None
     near = [] if "/" in str(name) else difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)  # a path is no slip
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"unknown {kind} '{name}'; {hint}{plural or kind + 's'}: {', '.join(names)}"
+
+
+def brief(value: object, most: int = 120) -> str:
+    """A value as it would be written, of a long one the beginning.
+
+    >>> brief([1, "a"]), brief("a" * 999, 4)
+    ("[1, 'a']", "'aaa…")
+    """
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -1,7 +1,7 @@
 """The settings of a load: how many at once, or when, and what service is asked for."""
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -10,6 +10,11 @@ from speed_bench.errors import ConfigError
 from speed_bench.serving import SLO_TERMS
 
 _SLO = re.compile(r"(?P<term>\w+):p(?P<percentile>\d+(\.\d+)?)=(?P<limit>\S+)")
+
+LONGEST_S: Final = 1e7
+"""About four months: no load takes longer, nor is anything in it further apart."""
+MOST_PROMPTS: Final = 1_000_000
+"""Conversations of a run, the same ones over and over included."""
 
 Arrivals = Literal["closed", "constant", "poisson", "gamma", "trace"]
 
@@ -65,15 +70,15 @@ class LoadConfig(Settings):
     coefficient of variation of the gaps is 1 / burstiness."""
     trace: str | None = None
     """The file with the arrival times of `trace`: seconds, one a line, or another of the forms of `read_trace`."""
-    ramp_up_s: float = Field(default=0.0, ge=0)
+    ramp_up_s: float = Field(default=0.0, ge=0, le=LONGEST_S)
     """Closed loop: the streams begin evenly spread over it. Open loop: the rate grows to its value over it."""
-    warmup_s: float = Field(default=0.0, ge=0)
+    warmup_s: float = Field(default=0.0, ge=0, le=LONGEST_S)
     """Open loop: what is scheduled before this is served and recorded, but is not in steady numbers."""
-    think_time_s: float = Field(default=0.0, ge=0)
+    think_time_s: float = Field(default=0.0, ge=0, le=LONGEST_S)
     """Between an answer and the next turn of its conversation."""
-    max_duration_s: float | None = Field(default=None, gt=0)
+    max_duration_s: float | None = Field(default=None, gt=0, le=LONGEST_S)
     """After this no turn begins any more; those under way are finished. None: all conversations are run."""
-    num_prompts: int | None = Field(default=None, ge=1)
+    num_prompts: int | None = Field(default=None, ge=1, le=MOST_PROMPTS)
     """Conversations, the same number of every category; None: all."""
     prompts_per_stream: int | None = Field(default=None, ge=1)
     """Instead of `num_prompts`: so many per stream, at least 256, and no more than there are."""
@@ -129,6 +134,8 @@ def check_load(load: LoadConfig) -> None:
     else:
         if load.rate is None:
             raise ValueError(f"--arrivals {load.arrivals} needs the conversations per second: --rate N")
+        if load.rate < 1 / LONGEST_S:
+            raise ValueError(f"--rate {load.rate:g}: the next conversation would begin in more than {LONGEST_S:,.0f} s")
         if load.trace is not None:
             raise ValueError(f"--trace is read with --arrivals trace, not with {load.arrivals}")
     if load.burstiness != 1.0 and load.arrivals != "gamma":

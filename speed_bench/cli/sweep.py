@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from speed_bench.cli.group import cli
-from speed_bench.errors import EngineError
+from speed_bench.errors import EngineError, RunFolderError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,6 +69,8 @@ def sweep(
     console = Console()
     folder = sweep if sweep.is_dir() else out
     if summary:
+        if folder is None and not sweep.exists():
+            raise RunFolderError(f"{sweep} is not there; --summary needs the folder of a sweep")
         if folder is None:
             raise click.UsageError("--summary needs the folder of the sweep: speed-bench sweep DIR --summary")
         print_result(folder, console)

@@ -50,7 +50,7 @@ def print_plan(cells: Sequence[Cell], asked: Mapping[str, Asked], console: Conso
     num_turns = sum(asked[cell.name].num_turns for cell in cells)
     protocols = ", ".join(sorted({cell.protocol.name for cell in cells}))
     console.print(
-        f"{len(cells):,} cells, {num_plain:,} of them without speculation; {num_turns:,} turns; protocol {protocols}",
+        f"{_cells(len(cells))}, {num_plain:,} of them without speculation; {num_turns:,} turns; protocol {protocols}",
         highlight=False,
         soft_wrap=True,
     )
@@ -301,7 +301,7 @@ def _sentences(summary: Summary, folder: Path, client: bool) -> list[str]:
 
 
 def _cells(num: int) -> str:
-    return "1 cell" if num == 1 else f"{num} cells"
+    return "1 cell" if num == 1 else f"{num:,} cells"
 
 
 def _number(cell: Value, scale: float = 1.0) -> str:

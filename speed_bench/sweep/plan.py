@@ -133,7 +133,7 @@ def _resolved(
     try:
         config, protocol = resolve(settings, protocol=spec.protocol, detect=detect)
     except ConfigError as error:
-        cell = ", ".join(f"{key} {settings[key]}" for key in spec.swept if key in settings)
+        cell = ", ".join(f"{key} {str(settings[key])[:120]}" for key in spec.swept if key in settings)
         raise ConfigError(f"{error}{f' (in the cell {cell})' if cell else ''}") from error
     if config.algorithm == "none" and not config.engine.attached:
         config = config.without_speculation()  # settings of drafts make no cells of it

@@ -6,12 +6,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from speed_bench.config import OF_DRAFTS, RunConfig
 from speed_bench.engine_config import Settings
-from speed_bench.errors import ConfigError, unknown
+from speed_bench.errors import ConfigError, brief, unknown
+from speed_bench.settings_yaml import read_yaml
 
 OF_THE_SWEEP = {"protocol": "protocol", "baseline": "baseline", "repeats": "repeats"}
 """What is said once for a whole sweep, beside `base` and `axes`."""
@@ -43,7 +43,7 @@ class SweepSpec(Settings):
     @classmethod
     def _names(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise ValueError(f"it holds settings, one `key: value` a line, not {value!r}")
+            raise ValueError(f"it holds settings, one `key: value` a line, not {brief(value)}")
         return {str(key): each for key, each in value.items()}
 
     @field_validator("axes", mode="before")
@@ -51,7 +51,7 @@ class SweepSpec(Settings):
     def _lists(cls, axes: Any) -> Any:
         for name, values in axes.items() if isinstance(axes, Mapping) else ():
             if not isinstance(values, list | tuple):
-                raise ValueError(f"{name} is no list: write `{name}: [{values}, …]`, or put it under base")
+                raise ValueError(f"{name} is no list: write `{name}: [{str(values)[:120]}, …]`, or put it under base")
             if not values:
                 raise ValueError(f"{name} has no value; name one, or leave it out")
         return axes
@@ -62,7 +62,7 @@ class SweepSpec(Settings):
         entries = exclude if isinstance(exclude, list | tuple) else [None]
         if not all(isinstance(entry, Mapping) and entry for entry in entries):
             raise ValueError(
-                f"it is a list of settings, such as [{{algorithm: ngram, draft_length: 5}}], not {exclude!r}"
+                f"it is a list of settings, such as [{{algorithm: ngram, draft_length: 5}}], not {brief(exclude)}"
             )
         return exclude
 
@@ -93,11 +93,9 @@ class SweepSpec(Settings):
 def read_spec(path: Path) -> SweepSpec:
     """Read `sweep.yaml`. Raises ConfigError."""
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = read_yaml(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no sweep: axes, and what every cell has under base, are expected")
     return spec_of(data, str(path))
@@ -118,7 +116,7 @@ def spec_of(data: Mapping[Any, Any], where: str = "the sweep") -> SweepSpec:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         sentence = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
+        got = "" if first["type"] == "value_error" else f" (got {brief(first['input'])})"
         raise ConfigError(f"{where}: {key}: {sentence}{got}") from error
 
 

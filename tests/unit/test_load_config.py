@@ -101,6 +101,11 @@ def test_a_rate_a_shape_or_a_limit_is_positive_and_finite(key: str, value: float
     assert f"{key}: " in refusal(**{"arrivals": "gamma", "rate": 1.0, key: value})
 
 
+def test_a_rate_so_low_that_the_next_conversation_would_not_begin_is_refused() -> None:
+    assert refusal(arrivals="poisson", rate=1e-300).startswith("--rate 1e-300: the next conversation would begin in")
+    assert resolve({"arrivals": "poisson", "rate": 1e-6})[0].rate == 1e-6
+
+
 @pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), "soon"])
 @pytest.mark.parametrize("key", ["ramp_up_s", "warmup_s", "think_time_s"])
 def test_a_span_is_not_negative(key: str, value: float | str) -> None:
@@ -114,6 +119,9 @@ def test_a_span_is_not_negative(key: str, value: float | str) -> None:
         ("concurrency", 4097),
         ("concurrency", 1.5),
         ("num_prompts", 0),
+        ("num_prompts", 10**24),
+        ("think_time_s", 1e300),
+        ("max_duration_s", 1e300),
         ("prompts_per_stream", 0),
         ("num_gpus", 0),
         ("workers", 0),
