@@ -43,6 +43,12 @@ class Given:
             raise ConfigError(
                 f"--acceptance-length {self.acceptance_length.value:g}: a decode step emits at least one token"
             )
+        for length in self.t_sd_s:
+            if self.acceptance_length and length and self.acceptance_length.value > length + 1:
+                raise ConfigError(
+                    f"--acceptance-length {self.acceptance_length.value:g}: a decode step of draft length {length} "
+                    f"emits at most {length + 1} tokens"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def predict(
 
     from speed_bench.draft_lengths import Given
     from speed_bench.draft_lengths import predict as predict_from
-    from speed_bench.report.predict import print_outlooks, write_outlooks
+    from speed_bench.report.predict import check_target, print_outlooks, write_outlooks
     from speed_bench.run_predictions import Outlook, predict_runs
     from speed_bench.scores import Bootstrap
 
@@ -61,6 +61,8 @@ def predict(
         t_ar_s=None if t_ar is None else _time_s("--t-ar", t_ar),
         t_sd_s={} if t_sd is None else _times_s(t_sd),
     )
+    if out is not None:
+        check_target(out)
     bootstrap = Bootstrap(confidence_level=0.95, resamples=2000, seed=0)
     if runs:
         outlooks, left_out = predict_runs(runs, given, bootstrap=bootstrap, extend_to=extend_to or 0)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import orjson
 from rich.console import Console
 
+from speed_bench.errors import RunFolderError, cause
 from speed_bench.prediction import Estimate, Expected, Prediction, Source
 from speed_bench.report.columns import Column, print_columns
 from speed_bench.report.serving import NONE
@@ -45,7 +47,8 @@ def print_outlooks(outlooks: Sequence[Outlook], left_out: Sequence[str], console
 
 
 def write_outlooks(outlooks: Sequence[Outlook], left_out: Sequence[str], path: Path) -> None:
-    """Everything as JSON, times in seconds. Raises RunFolderError where it cannot be written."""
+    """Everything as JSON, times in seconds. Raises RunFolderError where it cannot be written to `path`."""
+    check_target(path)
     predictions = []
     for outlook in outlooks:
         best = outlook.prediction.best
@@ -57,7 +60,22 @@ def write_outlooks(outlooks: Sequence[Outlook], left_out: Sequence[str], path: P
                 "notes": outlook.notes,
             }
         )
-    write_whole(path, {"schema_version": SCHEMA_VERSION, "predictions": predictions, "left_out": left_out})
+    try:
+        write_whole(path, {"schema_version": SCHEMA_VERSION, "predictions": predictions, "left_out": left_out})
+    except RunFolderError as error:  # its own sentence tells how a run is finished
+        why = cause(error.__cause__) if isinstance(error.__cause__, OSError) else str(error)
+        raise RunFolderError(f"--json {path} cannot be written: {why}; choose another file") from error
+
+
+def check_target(path: Path) -> None:
+    """Raise RunFolderError where a file is that no earlier prediction wrote, such as one of the run itself."""
+    try:
+        held = path.read_bytes() if path.exists() else b""
+        if not held or "predictions" in orjson.loads(held):
+            return
+    except (OSError, ValueError, TypeError):
+        pass
+    raise RunFolderError(f"--json {path} is there already and holds something else; choose another file")
 
 
 def headline(subject: Subject) -> str:

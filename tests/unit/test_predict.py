@@ -306,3 +306,34 @@ def test_a_run_whose_steps_are_not_known_needs_both_numbers(loops: dict[int, Run
 def test_one_acceptance_length_is_refused_for_runs_of_several_draft_lengths(runs: Path):
     with pytest.raises(ConfigError, match="--acceptance-length is that of one draft length"):
         run_predict(runs / "k0", runs / "k1", runs / "k4", "--acceptance-length", "2")
+
+
+@pytest.mark.parametrize("held", [b'{"spec": 1}\n', b"[1, 2]", b"not JSON"])
+def test_a_file_that_no_prediction_wrote_is_not_written_over(tmp_path: Path, held: bytes) -> None:
+    path = tmp_path / "sweep.json"
+    path.write_bytes(held)
+    with pytest.raises(RunFolderError, match="is there already and holds something else; choose another file"):
+        run_predict(*NUMBERS, "--json", path)
+    assert path.read_bytes() == held
+
+
+def test_a_prediction_is_written_over_an_earlier_one_or_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "predicted.json"
+    path.touch()
+    for length in ("2.12", "2.2"):
+        run_predict("--acceptance-length", length, "--t-ar", "20ms", "--t-sd", "30ms", "--json", path)
+        [found] = orjson.loads(path.read_bytes())["predictions"]
+        assert found["rows"][0]["acceptance_length"]["value"] == float(length)
+
+
+def test_a_prediction_that_cannot_be_written_says_nothing_of_a_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError) as raised:
+        run_predict(*NUMBERS, "--json", tmp_path / "nowhere" / "predicted.json")
+    assert "No such file or directory; choose another file" in str(raised.value)
+    assert "--resume" not in str(raised.value)
+
+
+def test_more_tokens_than_a_step_of_that_draft_length_can_emit_are_refused() -> None:
+    run_predict("--acceptance-length", "4", "--t-ar", "20ms", "--t-sd", "3=30ms")
+    with pytest.raises(ConfigError, match="a decode step of draft length 3 emits at most 4 tokens"):
+        run_predict("--acceptance-length", "4.1", "--t-ar", "20ms", "--t-sd", "3=30ms")
