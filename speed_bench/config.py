@@ -265,7 +265,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         data = read_yaml(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--file {path} cannot be read: {error}") from error
+        raise ConfigError(f"--file {path} cannot be read: {getattr(error, 'strerror', error)}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} does not hold settings: one `key: value` a line is expected")
     return data

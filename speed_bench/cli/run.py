@@ -1,5 +1,6 @@
 """`speed-bench run` measures, `score` computes the scores of a run folder again."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from speed_bench.cli.group import cli
 from speed_bench.cli.ray_options import worker_options, workers_at
 from speed_bench.cli.run_options import config_options, settings_given
 from speed_bench.cli.sweep import measure, new_folder
-from speed_bench.errors import ConfigError
+from speed_bench.errors import ConfigError, RunFolderError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +66,7 @@ def run(
     from speed_bench.report.terminal import LiveProgress
     from speed_bench.run_scores import score_folder
     from speed_bench.runner import benchmark, journal
+    from speed_bench.sweep.folder import is_sweep
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out DIR: the run folder to finish")
@@ -72,6 +74,8 @@ def run(
     several = _numbers(given.pop("concurrency", None))
     if several:
         given["concurrency"] = several[0]
+    if resume and out is not None and is_sweep(out):
+        raise RunFolderError(f"{out} holds several runs; go on with: speed-bench sweep {shlex.quote(str(out))}")
     recorded = None
     if resume and out is not None and journal.is_run(out):
         before = journal.read_run_file(out)

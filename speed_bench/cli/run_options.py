@@ -41,7 +41,6 @@ _PROMPTS: tuple[tuple[str, type, str, str], ...] = (
     ("--history", str, "own|replay:RUN", "Whose answers later turns carry. [default: own, the model's]"),
 )
 _LOAD: tuple[tuple[str, type, str, str], ...] = (
-    ("--concurrency", str, "C[,C,…]", f"Streams kept busy; of several a run each. {_PER_PROTOCOL.format(1)}"),
     ("--num-prompts", int, "N", "Conversations in all, equally many of every category; not with --limit-per-category."),
     ("--arrivals", str, "KIND", "closed, or by the clock: constant, poisson, gamma, trace. [default: closed]"),
     ("--rate", float, "N", "By the clock: conversations per second."),
@@ -60,8 +59,15 @@ def _options(settings: tuple[tuple[str, type, str, str], ...]) -> list[Callable[
     return [click.option(name, type=kind, metavar=metavar, help=text) for name, kind, metavar, text in settings]
 
 
-def config_options(command: F) -> F:
-    """The settings that everybody sets. None means: as the protocol, or the file, says."""
+def config_options(command: F, *, several: bool = True) -> F:
+    """The settings that everybody sets. None means: as the protocol, or the file, says.
+
+    `several`: whether more than one concurrency may be given.
+    """
+    metavar, each = ("C[,C,…]", "; of several a run each") if several else ("C", "")
+    concurrency = click.option(
+        "--concurrency", metavar=metavar, help=f"Streams kept busy{each}. {_PER_PROTOCOL.format(1)}"
+    )
     seeds = click.option(
         "--seed", "seeds", type=int, multiple=True, metavar="N", help=f"Repeatable. {_PER_PROTOCOL.format(0)}"
     )
@@ -74,7 +80,7 @@ def config_options(command: F) -> F:
     baseline = click.option(
         "--baseline/--no-baseline", default=None, help="Run again without speculation. [default: yes]"
     )
-    options = [*_options(_WHAT), *_options(_PROMPTS), seeds, *_options(_LOAD), repeat, slo, baseline]
+    options = [*_options(_WHAT), *_options(_PROMPTS), seeds, concurrency, *_options(_LOAD), repeat, slo, baseline]
     for option in reversed(options):
         command = option(command)
     return command

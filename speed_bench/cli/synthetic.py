@@ -1,5 +1,6 @@
 """`speed-bench synthetic`: by how much random prompts overstate what real ones show."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ Examples:
 
 
 @cli.command(short_help="Show by how much random prompts overstate throughput and acceptance.", epilog=EXAMPLES)
-@config_options
+@partial(config_options, several=False)
 @click.option("--random-tokens", type=int, metavar="N", help="Of a random prompt. [default: as the real ones have]")
 @click.option("--protocol", metavar="NAME", help="As of `speed-bench run`.")
 @click.option("--file", type=click.Path(path_type=Path), metavar="YAML", help="Settings; flags win over it.")

@@ -94,7 +94,9 @@ def config_entries(manifest: dict[str, Any], config: str, folder: Path) -> dict[
     """What a manifest says of each row of a config, by question_id, in order."""
     configs = manifest["configs"]
     if config not in configs:
-        raise ConfigError(unknown("config", config, configs) + f" (edition {manifest['edition']})")
+        made = config == "qualitative" or config.startswith("throughput_")
+        hint = "; editions that have it are made by: speed-bench data curate" if made else ""
+        raise ConfigError(unknown("config", config, configs) + f" (edition {manifest['edition']}){hint}")
     entries = configs[config].get("rows") if isinstance(configs[config], dict) else None
     if not isinstance(entries, dict) or not all(
         isinstance(entry, dict) and isinstance(entry.get("turns_sha256"), str) for entry in entries.values()

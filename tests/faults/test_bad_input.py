@@ -96,6 +96,11 @@ def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     assert "holds no run to finish; leave out --resume" in refused("run", "--out", tmp_path / "new", "--resume")
     assert not (tmp_path / "new").exists()
+    (tmp_path / "loads").mkdir()
+    (tmp_path / "loads" / "sweep.json").touch()
+    assert "holds several runs; go on with: speed-bench sweep" in refused(
+        "run", "--out", tmp_path / "loads", "--resume"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
