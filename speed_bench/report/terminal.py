@@ -183,7 +183,7 @@ class LiveProgress:
         """See `runner.benchmark.Observer`."""
         self._arm, self._num_turns, self._num_done = arm, num_turns, len(earlier)
         self._tokens = self._steps = self._emitted = self._num_failures = 0
-        self._began_s = self._said_s = self._now_s()
+        self._load_s, self._said_s = 0.0, self._now_s()
         for outcome in earlier:
             self._add(ended(outcome), timed=False)
         if self.console.is_terminal:
@@ -223,13 +223,14 @@ class LiveProgress:
         self._num_failures += turn.failed
         if timed:
             self._tokens += turn.num_output_tokens
+            self._load_s = max(self._load_s, turn.finished_at_s)
         self._steps += turn.num_steps or 0
         self._emitted += turn.num_emitted
 
     def _state(self) -> str:
-        """Running values, over all steps so far; the result is by category and comes at the end."""
-        elapsed_s = self._now_s() - self._began_s
-        speed = f"{self._tokens / elapsed_s:.0f} tokens/s" if self._tokens and elapsed_s else f"{NONE} tokens/s"
+        """Running values, over all steps so far and the time of the load, without the engine's start; the result is by
+        category and comes at the end."""
+        speed = f"{self._tokens / self._load_s:.0f} tokens/s" if self._tokens and self._load_s else f"{NONE} tokens/s"
         length = f"{self._emitted / self._steps:.2f}" if self._steps else NONE
         failed = f" · [red]{self._num_failures} failed[/]" if self._num_failures else ""
         name = "AL" if self.console.is_terminal and self.console.width < WIDE else "acceptance length"

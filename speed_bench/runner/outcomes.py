@@ -16,6 +16,8 @@ class Ended(NamedTuple):
     """Decode steps, where they are known."""
     num_emitted: int = 0
     """Tokens of those steps."""
+    finished_at_s: float = 0.0
+    """Since the load began."""
 
 
 def ended(outcome: Outcome) -> Ended:
@@ -24,4 +26,4 @@ def ended(outcome: Outcome) -> Ended:
         return Ended(outcome.key, failed=True)
     num_steps = outcome.counts.num_steps if outcome.counts else None
     emitted = outcome.num_output_tokens - outcome.prefill_tokens if num_steps else 0
-    return Ended(outcome.key, False, outcome.num_output_tokens, num_steps, emitted)
+    return Ended(outcome.key, False, outcome.num_output_tokens, num_steps, emitted, outcome.finished_at_s)

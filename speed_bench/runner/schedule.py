@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from speed_bench.errors import ConfigError
-from speed_bench.load_config import LoadConfig
+from speed_bench.load_config import LONGEST_S, LoadConfig
 from speed_bench.statistics import FloatArray
 
 JSON_UNITS: Final = {"timestamp_s": 1.0, "timestamp_ms": 1000.0}
@@ -111,6 +111,8 @@ def read_trace(path: Path, most: int | None = None) -> FloatArray:
             at = form.time(text)
             if found and at < found[-1]:
                 raise ValueError("its time is earlier than that of the line before: the clock goes backwards")
+            if found and (at - found[0]) / form.per_second > LONGEST_S:
+                raise ValueError(f"its time is more than {LONGEST_S:g} s after the first one")
         except ValueError as error:
             raise ConfigError(f"--trace {path}, line {number}: {error}") from error
         found.append(at)

@@ -137,6 +137,7 @@ FORMS = "a trace is a number of seconds a line"
         ("0\x1b[2J\n", r"line 1: '0\x1b[2J' is no number of seconds"),
         ("0\nnan\n", "line 2: 'nan' is no time: it is not finite"),
         ("0\n1e999\n", "line 2: '1e999' is no time: it is not finite"),
+        ("0\n1e300\n", "line 2: its time is more than 1e+07 s after the first one"),
         ("-1\n0\n", "line 1: '-1' is no time: it is negative"),
         ("1\n2\n1.5\n", "line 3: its time is earlier than that of the line before: the clock goes backwards"),
         (b"0\n\xff\xfe\n", "line 2: it is not UTF-8 text"),
