@@ -50,7 +50,9 @@ sweep.yaml:
 @click.option(
     "--on", "place", type=click.Choice(PLACES), default="here", show_default=True, help="Where cells are run."
 )
-@click.option("--address", metavar="ADDRESS", help="Of the Ray cluster. [default: the one of this machine]")
+@click.option(
+    "--address", metavar="ADDRESS", help="Of the Ray cluster. [default: RAY_ADDRESS, else a Ray of this machine]"
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells, and how much each asks; run nothing.")
 @click.option("--summary", is_flag=True, help="Print what came of the cells so far; run nothing.")
 @click.option("--most", type=click.IntRange(min=1), metavar="N", help="Refuse more runs than this. [default: 10000]")
