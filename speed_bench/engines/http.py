@@ -94,6 +94,7 @@ class _Reader(asyncio.Protocol):
         self.last_read_ns = 0
         self.num_bytes = 0
         self.parser: httptools.HttpResponseParser | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.open = cast(asyncio.Transport, transport), True
@@ -138,6 +139,20 @@ class _Reader(asyncio.Protocol):
             self.open = False
             self.transport.close()
         self.done.set_result(None)
+
+    def look_for_silence(self, stall_timeout_s: float) -> None:
+        """Fail the request once nothing has arrived for that long; until `stop_looking`."""
+        quiet_s = (self.clock() - self.last_read_ns) / 1e9
+        if quiet_s >= stall_timeout_s:
+            self._fail(f"nothing arrived for {stall_timeout_s:g} s")
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(stall_timeout_s - quiet_s, self.look_for_silence, stall_timeout_s)
+
+    def stop_looking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None  # it holds us
 
     def _fail(self, sentence: str) -> None:
         if self.done is not None and not self.done.done():
@@ -219,25 +234,18 @@ class Connection:
         reader.last_read_ns = exchange.sent_at_ns
         reader.transport.write(message)
         try:
-            await self._wait(reader)
+            reader.look_for_silence(self.stall_timeout_s)
+            await reader.done
         except BaseException:
             self.close()
             raise
         finally:
+            reader.stop_looking()
             reader.done = reader.exchange = None  # an error would hold its frames, and they it and all that came
         if exchange.status != 200:
             said = without_tags(exchange.body)
             raise Refused(f"{method} {path} was answered with HTTP {exchange.status}: {said}", exchange.status)
         return exchange
-
-    async def _wait(self, reader: _Reader) -> None:
-        assert reader.done is not None  # noqa: S101
-        while not reader.done.done():
-            quiet_s = (self.clock() - reader.last_read_ns) / 1e9
-            if quiet_s >= self.stall_timeout_s:
-                raise RequestFailed(f"nothing arrived for {self.stall_timeout_s:g} s")
-            await asyncio.wait({reader.done}, timeout=self.stall_timeout_s - quiet_s)
-        reader.done.result()
 
     def close(self) -> None:
         """Drop the connection; the next request opens a new one."""
