@@ -207,6 +207,11 @@ def resolve(
     if recorded and given.get("algorithm", before["algorithm"]) != before["algorithm"]:
         before |= {"draft": None, "draft_length": None}
     settings = _with_defaults(_validated({**fixed, **before, **given}))
+    if settings.arrivals != "closed" and "concurrency" not in {**before, **given}:
+        raise ConfigError(
+            "in an open loop say how many conversations may be under way at once, of which the engine is told, too: "
+            "--concurrency N"
+        )
     changed = {key for key, value in fixed.items() if getattr(settings, key) != value}
     overrides = tuple(sorted(changed | broken_rules(named, settings.config, settings.categories, settings.concurrency)))
     return settings, Protocol(name="custom" if overrides else named, based_on=named, overrides=overrides)

@@ -55,7 +55,7 @@ def test_more_streams_than_prompts_is_said() -> None:
 
 def test_an_open_loop_has_one_seed_and_at_least_one_arrival() -> None:
     with pytest.raises(ConfigError, match="give one seed, not 2"):
-        led(arrivals="poisson", rate=1.0, seeds=(0, 1))
+        led(arrivals="poisson", rate=1.0, concurrency=4, seeds=(0, 1))
 
 
 def test_tickets_of_several_processes_are_drawn_once_each(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_load_is_a_closed_loop_of_all_prompts_unless_said_otherwise() -> None:
     ],
 )
 def test_what_goes_together_is_taken_as_it_is(settings: dict) -> None:
-    config, protocol = resolve(settings)
+    config, protocol = resolve({"concurrency": 1, **settings})
     assert {key: getattr(config, key) for key in settings} == settings
     assert protocol.name == "custom" or not set(settings) & set(PROTOCOLS["quick"])
 
@@ -103,7 +103,7 @@ def test_a_rate_a_shape_or_a_limit_is_positive_and_finite(key: str, value: float
 
 def test_a_rate_so_low_that_the_next_conversation_would_not_begin_is_refused() -> None:
     assert refusal(arrivals="poisson", rate=1e-300).startswith("--rate 1e-300: the next conversation would begin in")
-    assert resolve({"arrivals": "poisson", "rate": 1e-6})[0].rate == 1e-6
+    assert resolve({"concurrency": 1, "arrivals": "poisson", "rate": 1e-6})[0].rate == 1e-6
 
 
 @pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), "soon"])
