@@ -84,7 +84,10 @@ def test_every_engine_has_settings_and_every_protocol_fixes_known_keys() -> None
     ("given", "sentence"),
     [
         ({"flags": {"engine": "llama-cp"}}, "unknown engine 'llama-cp'; did you mean 'llama-cpp'?"),
-        ({"flags": {"arrivals": "poisson", "rate": 2.0}}, "in an open loop say how many conversations may be under way"),
+        (
+            {"flags": {"arrivals": "poisson", "rate": 2.0}},
+            "in an open loop say how many conversations may be under way",
+        ),
         ({"flags": {}, "protocol": "quik"}, "unknown protocol 'quik'; did you mean 'quick'?"),
         ({"flags": {}, "sets": ["num_tokens=3"]}, "unknown key 'num_tokens'; did you mean 'max_tokens'?"),
         ({"flags": {}, "sets": ["engine.thread=3"]}, "unknown key 'engine.thread'; did you mean 'engine.threads'?"),
