@@ -34,7 +34,7 @@ SGLANG_STUBS := tests/environments/sglang_stubs
 
 MODELS     := build/models/.ready
 
-.PHONY: run test test-compat test-long test-vllm test-sglang test-gpu test-curate test-ray test-export check setup setup-curate setup-cluster clean
+.PHONY: run test coverage test-compat test-long test-vllm test-sglang test-gpu test-curate test-ray test-export check setup setup-curate setup-cluster clean
 .DEFAULT_GOAL := run
 
 run: setup  ## measure the embedded model with and without speculation; OUT=DIR, ARGS="flags of speed-bench run"
@@ -65,6 +65,9 @@ check: setup  ## style, types, import layers
 	$(BIN)/lint-imports
 
 test: setup  ## everything that needs no GPU and no network beyond the package index; ≤ 5 min
+	$(BIN)/pytest -n 2 --dist loadfile
+
+coverage: setup  ## the same, and which lines and branches nobody ran; half as long again
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-compat: $(COMPAT:%=.venv-datasets-%/.ready)  ## metrics and prompts in each version of datasets; ≤ 6 min, ≤ 4 again
