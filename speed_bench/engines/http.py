@@ -241,6 +241,7 @@ class Connection:
             raise
         finally:
             reader.stop_looking()
+            reader.on_read = None
             reader.done = reader.exchange = None  # an error would hold its frames, and they it and all that came
         if exchange.status != 200:
             said = without_tags(exchange.body)

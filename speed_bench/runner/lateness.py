@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -36,18 +37,23 @@ class LoopWatch:
     a timer of the kernel, which makes a file readable as a chunk makes a socket. Elsewhere it is one of the loop's own,
     and event loops count in milliseconds: so much is taken off.
 
-    But chunks come together, after a step of the engine, and most of the grid falls between. So some streams put a
-    point behind each of their reads, which waits for all that was there with it: as long as, the other way round, that
-    read may have waited itself.
+    But chunks come together, after a step of the engine, and most of the grid falls between. So at every read of some
+    streams a byte is written to a pipe, and waits until the loop reads it, as a chunk would that comes at that moment.
     """
 
     def __init__(self, streams: Iterable[Connection] = (), every_s: float = EVERY_S) -> None:
-        """Of `streams` every `PROBED`th has points behind its reads."""
+        """Of `streams` every `PROBED`th has a point at each of its reads."""
         self._loop = asyncio.get_running_loop()
         self._every_s = every_s
         self._late_s = array("d")
         self._behind_s = array("d")
-        self._probed = list(streams)[::PROBED]
+        self._written_s: deque[float] = deque()
+        self._probed = [] if sys.platform == "win32" else list(streams)[::PROBED]  # its loop reads no pipes
+        self._pipe: tuple[int, ...] = os.pipe() if self._probed else ()
+        for end in self._pipe:
+            os.set_blocking(end, False)
+        if self._pipe:
+            self._loop.add_reader(self._pipe[0], self._look_behind)
         for stream in self._probed:
             stream.on_read = self._read
         self._due_s = time.monotonic() + every_s
@@ -74,15 +80,25 @@ class LoopWatch:
             self._arm()
 
     def _read(self) -> None:
-        self._loop.call_soon(self._look_behind, time.monotonic())
+        with suppress(BlockingIOError):
+            os.write(self._pipe[1], b".")
+            self._written_s.append(time.monotonic())
 
-    def _look_behind(self, read_s: float) -> None:
-        self._behind_s.append(time.monotonic() - read_s)
+    def _look_behind(self) -> None:
+        now_s = time.monotonic()
+        with suppress(BlockingIOError):
+            for _ in os.read(self._pipe[0], 1 << 16):
+                self._behind_s.append(now_s - self._written_s.popleft())
 
     def stop(self) -> None:
         """No more points."""
         for stream in self._probed:
             stream.on_read = None
+        if self._pipe:
+            self._loop.remove_reader(self._pipe[0])
+        for end in self._pipe:
+            os.close(end)
+        self._pipe = ()
         if self._timer is not None:
             self._timer.cancel()
         if self._file is not None:

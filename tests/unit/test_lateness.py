@@ -65,7 +65,7 @@ def test_a_read_that_had_others_before_it_is_late_though_the_grid_falls_between(
 def test_a_grid_leaves_no_file_open() -> None:
     async def again() -> None:
         for _ in range(3):
-            with punctual():
+            with punctual([Connection(Url("127.0.0.1", 1))]):
                 await asyncio.sleep(0)
 
     open_files = Path("/proc/self/fd") if sys.platform == "linux" else Path("/dev/fd")
