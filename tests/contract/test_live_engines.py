@@ -478,7 +478,7 @@ def test_a_server_that_goes_after_the_last_answer_leaves_a_whole_segment(bench: 
 def test_counters_that_are_wrong_degrade_the_run(setup: Setup, pool: Pool, tmp_path: Path) -> None:
     faults = [{"kind": "wrong-counters", "request": NUM_WARMUP + 2}]
     server = pool.server(setup.with_flags("-wrong-counters", **{"engine.faults": faults}))
-    records = whole_run(server, tmp_path / "run", categories="qa,math")
+    records = whole_run(server, tmp_path / "run", categories="qa,math", limit_per_category=4)
     found = reconcile(records)
     assert records.failures == ()
     assert found.equal is False

@@ -70,7 +70,7 @@ def shape(text: str) -> list[str]:
 def test_the_readme_shows_what_the_command_prints(shown: str) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     pasted = next(block for block in re.findall(r"```text\n(.*?)```", readme, re.DOTALL) if "overall" in block)
-    of_the_day = ("turns · ", "setting up", "run folder", "our own clock was late")  # the last: a machine that is busy
+    of_the_day = ("turns · ", "setting up", "run folder", "client_limited")  # the last: a machine that is busy
     expected, printed = (
         [line for line in shape(text) if not any(each in line for each in of_the_day)] for text in (pasted, shown)
     )
