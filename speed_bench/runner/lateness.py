@@ -21,9 +21,9 @@ PROBED: Final = 64
 """Of so many streams one is watched at every read."""
 LOOP_TICK_S: Final = 0.001
 """By so much a timer of an event loop can be late though nobody is."""
-SWITCH_S = 0.0001
+SWITCH_S = 0.00005
 """How long another thread may go on computing once the event loop has something to do: every read while an answer is
-parsed waits that long, and of reads that come together each. Python's default is 50 times as much. With less, taking
+parsed waits that long, and of reads that come together each. Python's default is 100 times as much. With less, taking
 turns costs more than it saves."""
 
 _ABSOLUTE: Final = 1
