@@ -133,7 +133,8 @@ def test_suffixes_of_an_answer_draft_for_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_ngram_drafts_with_plain_steps_between_them(ngram: str, tmp_path: Path, concurrency: int) -> None:
     flags = ("--algorithm", "ngram", "--draft-length", 3, "--concurrency", concurrency, "--categories", TURNS_MULTI)
-    speed_bench("run", "--url", ngram, *flags, "--max-tokens", 40, "--out", tmp_path / "run", timeout=900)
+    enough = ("--limit-per-category", 2 if concurrency == 1 else 3)  # for every stream to have a conversation
+    speed_bench("run", "--url", ngram, *flags, *enough, "--max-tokens", 40, "--out", tmp_path / "run", timeout=900)
     records = read_records(tmp_path / "run")
     assert records.failures == ()
     assert any(turn.id.endswith("/1") for turn in records.turns)
@@ -158,7 +159,9 @@ def test_what_was_drafted_does_not_depend_on_how_many_run_at_once(tiny: str, tmp
     for concurrency in (1, 8):
         folder = tmp_path / f"c{concurrency}"
         flags = ("--algorithm", "draft", "--draft-length", 3, "--concurrency", concurrency, "--categories", "qa,math")
-        speed_bench("run", "--url", tiny, *flags, "--max-tokens", 48, "--out", folder, timeout=600)
+        speed_bench(
+            "run", "--url", tiny, *flags, "--limit-per-category", 4, "--max-tokens", 48, "--out", folder, timeout=600
+        )
         records = read_records(folder)
         counts_agree(records)
         outcomes.append({turn.id: (turn.output_ids, turn.counts.accepted) for turn in records.turns})
