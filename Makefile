@@ -149,4 +149,4 @@ test-long: setup  ## kills, fuzzing, full disks: what takes minutes
 	$(BIN)/pytest -n 2 --dist loadfile -m 'long and not vllm and not sglang and not gpu and not curate and not export and not ray' --timeout 900
 
 clean:
-	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang .venv-aiperf .venv-guidellm build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) .venv-datasets-* .venv-vllm .venv-sglang .venv-aiperf .venv-guidellm .venv-aiohttp build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -217,7 +217,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="edition 'random:10' is of random tokens; name the real prompts"):
         require_comparable(resolve({"edition": "random:10"})[0])
     with pytest.raises(ConfigError, match="in an open loop the arrivals say how much is served"):
-        require_comparable(resolve({"arrivals": "poisson", "rate": 2.0})[0])
+        require_comparable(resolve({"arrivals": "poisson", "rate": 2.0, "concurrency": 4})[0])
     require_comparable(resolve({})[0])
 
 
