@@ -22,9 +22,10 @@ from math import sqrt
 import numpy as np
 
 from speed_bench.comparison import compare
+from speed_bench.records import RunRecords, Segment
 from speed_bench.scores import Bootstrap, Cell, Distribution
 from speed_bench.serving_scores import serving_scores
-from speed_bench.types import RunRecords, Segment, TurnRecord
+from speed_bench.types import TurnRecord
 
 NUM_CATEGORIES = 11
 TOKENS_PER_ARRIVAL = 8

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from speed_bench.metrics.acceptance import compute
+from speed_bench.records import RunRecords, Segment
 from speed_bench.scoring import score
 from speed_bench.statistics import resample_ratios
-from speed_bench.types import RunRecords, Segment, SpecCounts, Step, TurnRecord
+from speed_bench.types import SpecCounts, Step, TurnRecord
 
 NUM_CONVERSATIONS, NUM_TURNS, NUM_STEPS = 880, 1138, 450_000
 CATEGORIES = [f"category {number:02}" for number in range(11)]

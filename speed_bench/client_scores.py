@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
+from speed_bench.records import Lateness, RunRecords, Segment
 from speed_bench.scores import Cell, ClientScores, Distribution
 from speed_bench.serving import PERCENTILES
-from speed_bench.types import Lateness, RunRecords, Segment
 
 MOVED_SHARE = 0.01
 """A lateness of more than this share of a time has moved it."""

@@ -13,12 +13,13 @@ import numpy as np
 
 from speed_bench.acceptance import acceptance_length
 from speed_bench.errors import UndefinedMetric
+from speed_bench.records import RunRecords
 from speed_bench.scores import Bootstrap, Cell, Comparison, Difference
 from speed_bench.serving import decode_span, tpot_total_s
 from speed_bench.statistics import FloatArray, Interval, Resampled, category_mean, category_weights
 from speed_bench.tally import pool, tally_record
 from speed_bench.timing import by_conversation, resample_loops, run_output_tps, whole_segments
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 _Pairs = Sequence[tuple[TurnRecord, TurnRecord]]
 """Turns of the run with the same turn of the baseline."""

@@ -10,10 +10,11 @@ from math import ceil
 import numpy as np
 
 from speed_bench.errors import UndefinedMetric
+from speed_bench.records import RunRecords
 from speed_bench.scores import Bootstrap, Cell, Goodput, SloLimit, SloScores
 from speed_bench.serving import goodput_rps, meets, slo_time_s, ttft_s
 from speed_bench.timing import by_conversation, no_turn, rate_cell, ratio_cell, steady_cell, whole_segments
-from speed_bench.types import Failure, RunRecords, TurnRecord
+from speed_bench.types import Failure, TurnRecord
 
 _Kept = Callable[[TurnRecord], bool | None]
 """Whether a turn kept a limit; None where it has no such time."""

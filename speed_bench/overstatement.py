@@ -13,11 +13,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from speed_bench.comparison import conversation_lengths
+from speed_bench.records import RunRecords
 from speed_bench.scores import Bootstrap, Cell, Distribution, Scores
 from speed_bench.serving import ttft_s, user_tps
 from speed_bench.statistics import FloatArray, Resampled, category_weights, interval
 from speed_bench.timing import busy_s, by_conversation, categories_of, defined, resample_loops, whole_segments
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 SCHEMA_VERSION = 1
 

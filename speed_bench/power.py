@@ -15,8 +15,8 @@ import numpy as np
 
 from speed_bench.comparison import conversation_lengths, length_differences, same_input_pairs
 from speed_bench.errors import UndefinedMetric
+from speed_bench.records import RunRecords
 from speed_bench.statistics import MIN_CONVERSATIONS
-from speed_bench.types import RunRecords
 
 CORRELATIONS = (0.0, 0.5, 0.9)
 NUM_CATEGORIES = 11

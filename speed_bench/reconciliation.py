@@ -8,8 +8,9 @@ drafted is in the engine's counters and not in ours.
 
 from collections.abc import Iterable, Sequence
 
+from speed_bench.records import RunRecords, Segment
 from speed_bench.scores import Counts, Reconciliation
-from speed_bench.types import RunRecords, Segment, SpecCounts, TurnRecord
+from speed_bench.types import SpecCounts, TurnRecord
 
 _NAMES = ("verify_steps", "drafted", "accepted")
 _BOUNDED = ("verify_steps", "accepted")

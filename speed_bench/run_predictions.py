@@ -14,13 +14,14 @@ from speed_bench.draft_lengths import Arm, Given, predict
 from speed_bench.errors import RunFolderError, SpeedBenchError
 from speed_bench.prediction import Prediction
 from speed_bench.reconciliation import reconcile
+from speed_bench.records import RunRecords
 from speed_bench.run_scores import SCORES, baseline_folder, read_baseline, what_drafted
 from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file
 from speed_bench.scores import Bootstrap, Comparison, Scores
 from speed_bench.step_sums import sum_steps
 from speed_bench.sweep.folder import is_sweep, read_sweep
 from speed_bench.timing import whole_segments
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 _HOW_MANY = frozenset(
     (

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from speed_bench.errors import EngineError, RunFolderError
 from speed_bench.reconciliation import reconcile
+from speed_bench.records import RunRecords
 from speed_bench.runner.benchmark import BASELINE
 from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file, write_whole
 from speed_bench.scores import Reconciliation, Scores
 from speed_bench.scoring import load_of, score
-from speed_bench.types import RunRecords
 
 SCORES = "scores.json"
 

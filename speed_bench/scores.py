@@ -9,8 +9,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from speed_bench.records import Lateness
 from speed_bench.statistics import Interval
-from speed_bench.types import Lateness
 
 SCHEMA_VERSION = 1
 

@@ -18,6 +18,7 @@ from speed_bench.errors import UndefinedMetric
 from speed_bench.load_config import LoadConfig
 from speed_bench.parts import PartTallies, split_turn
 from speed_bench.reconciliation import reconcile
+from speed_bench.records import RunRecords
 from speed_bench.scores import (
     Acceptance,
     Bootstrap,
@@ -35,7 +36,7 @@ from speed_bench.serving import user_tps
 from speed_bench.serving_scores import serving_scores
 from speed_bench.tally import Tally, pool, tally_record
 from speed_bench.timing import busy_tps, mean_over_turns, overlap, whole_segments
-from speed_bench.types import Failure, RunRecords, TurnRecord
+from speed_bench.types import Failure, TurnRecord
 
 __all__ = ["Scores", "load_of", "score"]
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from speed_bench.client_scores import client_scores, clock_error_s, energy_j_per_token, peak_gpu_memory_bytes
 from speed_bench.goodput import run_goodput, steady_goodput
+from speed_bench.records import RunRecords, Segment
 from speed_bench.scores import Bootstrap, Cell, Distribution, Load, Serving, Steady
 from speed_bench.serving import (
     MIN_STEADY_S,
@@ -33,7 +34,7 @@ from speed_bench.timing import (
     steady_tokens_cell,
     timed_segments,
 )
-from speed_bench.types import RunRecords, Segment, TurnRecord
+from speed_bench.types import TurnRecord
 
 _Values = Callable[[TurnRecord], npt.ArrayLike]
 _STEADY: dict[str, _Values] = {

@@ -23,12 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from speed_bench.prediction import Estimate, acceptance_lengths
+from speed_bench.records import RunRecords
 from speed_bench.scores import Bootstrap
 from speed_bench.serving import decode_span, step_gap_s, ttft_s
 from speed_bench.statistics import FloatArray, Resampled
 from speed_bench.tally import Tally, pool, tally_record
 from speed_bench.timing import by_conversation, whole_segments
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 MIN_FREE_GAPS = 100
 """Of fewer gaps without anybody's prefill the mean is left to chance, and prefill is not told apart."""

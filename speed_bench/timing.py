@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from speed_bench.errors import UndefinedMetric
+from speed_bench.records import RunRecords, Segment
 from speed_bench.replay import Loop, resample_output_tps
 from speed_bench.scores import Bootstrap, Cell, Distribution
 from speed_bench.serving import e2e_s, output_tps, percentiles
 from speed_bench.statistics import Resampled
-from speed_bench.types import RunRecords, Segment, TurnRecord
+from speed_bench.types import TurnRecord
 
 NOT_WHOLE = "no segment of the run is whole: it was interrupted"
 NO_TURN = "no turn of it finished in a whole segment"

@@ -11,7 +11,8 @@ from records import counts_of, run_of
 
 from speed_bench.engine_config import SimulatorConfig
 from speed_bench.engines.simulator.batch import Work, pass_ms
-from speed_bench.types import RunRecords, Step, TurnRecord
+from speed_bench.records import RunRecords
+from speed_bench.types import Step, TurnRecord
 
 
 @dataclass

@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 import psutil
 
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import read_records
-from speed_bench.types import RunRecords
 
 SPEED_BENCH = (sys.executable, "-m", "speed_bench.cli")
 

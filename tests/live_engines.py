@@ -32,13 +32,14 @@ from speed_bench.engines.simulator import truth
 from speed_bench.engines.simulator.lexicon import lexicon_of_gguf
 from speed_bench.engines.simulator.settings import ServerSettings
 from speed_bench.models import resolve_gguf
+from speed_bench.records import RunRecords
 from speed_bench.runner.client import Client
 from speed_bench.runner.journal import Journal, RunFile, read_records, write_run_file
 from speed_bench.runner.segment import running
 from speed_bench.runner.streams import side_by_side
 from speed_bench.tally import tally_record
 from speed_bench.tokens import ChatTokenizer, prompt_sha256
-from speed_bench.types import LastStep, Request, RunRecords, Sampling, Step, TurnRecord
+from speed_bench.types import LastStep, Request, Sampling, Step, TurnRecord
 
 T = TypeVar("T")
 
@@ -155,7 +156,7 @@ def small_llama(folder: Path) -> Path:
         target, body = llama_cpp.payload(Request("first/0", ids, Sampling(0.0, 1, 0)), "")
         answer = await connection.request("POST", target, orjson.dumps(body))
         connection.close()
-        [word] = llama_cpp.parse(events(answer)[0][1], 0).token_ids
+        [word] = llama_cpp.parse(next(events(answer))[1], 0).token_ids
         return word
 
     with live_server(folder / "first-word", **flags) as url:
@@ -425,7 +426,7 @@ class Attached:
         """One turn, checked and written down."""
         turn = await self.live.ask(request, CATEGORY)
         check_turn(self.bench, request, turn)
-        await self.live.run_in_parser(lambda: self.journal.add(turn))
+        await self.live.beside(lambda: self.journal.add(turn))
         return turn
 
     async def ask_all(self, requests: Iterable[Request]) -> list[TurnRecord]:

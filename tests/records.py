@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from speed_bench.types import Failure, RunRecords, Segment, SpecCounts, Step, TurnRecord
+from speed_bench.records import RunRecords, Segment
+from speed_bench.types import Failure, SpecCounts, Step, TurnRecord
 
 
 def steps_of(*accepted: int, drafted: int = 3) -> tuple[Step, ...]:

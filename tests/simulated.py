@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from speed_bench.config import resolve
+from speed_bench.records import RunRecords
 from speed_bench.runner import benchmark
 from speed_bench.runner.journal import read_records
 from speed_bench.runner.outcomes import Ended
-from speed_bench.types import Outcome, RunRecords
+from speed_bench.types import Outcome
 
 FAST = {"engine": "simulator", "algorithm": "mtp", "categories": "math,qa", "baseline": False, "engine.speed": 20.0}
 

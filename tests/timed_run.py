@@ -12,12 +12,13 @@ import orjson
 
 from speed_bench.config import RunConfig, resolve
 from speed_bench.engines.server import free_port
+from speed_bench.records import RunRecords
 from speed_bench.run_scores import score_folder
 from speed_bench.runner import benchmark
 from speed_bench.runner.journal import read_records
 from speed_bench.runner.outcomes import Ended
 from speed_bench.scores import Scores
-from speed_bench.types import Outcome, RunRecords, Step, TurnRecord
+from speed_bench.types import Outcome, Step, TurnRecord
 
 NARROW_S = 0.001
 """More than it takes a byte to be read, there and back, when nothing else is to be done."""

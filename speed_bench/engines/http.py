@@ -1,7 +1,7 @@
 """The transport: one keep-alive connection per stream, and the only clock.
 
 What is timed is the arrival of bytes. A read is stamped the moment the event loop hands it
-over, kept as bytes, and parsed after the turn has ended, off the event loop.
+over, kept as bytes, and parsed after the turn has ended.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import cast
@@ -270,20 +270,20 @@ def without_tags(body: bytes) -> str:
     return html.unescape(re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE))
 
 
-def events(exchange: Exchange) -> list[tuple[int, bytes]]:
+def events(exchange: Exchange) -> Iterator[tuple[int, bytes]]:
     """The server-sent events of an answer: (when its last byte was read, payload).
 
-    >>> events(Exchange(0, 200, [(5, b"data: {"), (9, b"}\\n\\ndata: [DONE]\\n\\n")]))
+    >>> list(events(Exchange(0, 200, [(5, b"data: {"), (9, b"}\\n\\ndata: [DONE]\\n\\n")])))
     [(9, b'{}'), (9, b'[DONE]')]
     """
-    found: list[tuple[int, bytes]] = []
     rest = b""
     for at_ns, data in exchange.reads:
         if not rest and data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.count(b"\n") == 2:
-            found.append((at_ns, data[6:-2]))  # as nearly all are: one event, whole
+            yield at_ns, data[6:-2]  # as nearly all are: one event, whole
             continue
         *lines, rest = (rest + data).split(b"\n")
-        found += [(at_ns, line.partition(b":")[2].strip()) for line in lines if line.startswith((b"data:", b"error:"))]
+        for line in lines:
+            if line.startswith((b"data:", b"error:")):
+                yield at_ns, line.partition(b":")[2].strip()
     if rest.strip():
         raise RequestFailed("the stream was cut in the middle of an event")
-    return found

@@ -15,7 +15,7 @@ from typing import Final, NoReturn, Protocol, Self
 
 from speed_bench.meters import nvml, rapl
 from speed_bench.meters.absent import NoMeter
-from speed_bench.types import Energy
+from speed_bench.records import Energy
 
 __all__ = ["Meters", "is_this_machine", "metered"]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 
+from speed_bench.records import RunRecords, Segment
 from speed_bench.scores import Cell, Distribution
-from speed_bench.types import RunRecords, Segment, SpecCounts, TurnRecord
+from speed_bench.types import SpecCounts, TurnRecord
 
 
 def turn_of(

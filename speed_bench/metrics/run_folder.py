@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from speed_bench.errors import RunFolderError
+from speed_bench.records import RunRecords
 from speed_bench.runner.benchmark import BASELINE
 from speed_bench.runner.journal import read_records, read_run_file
 from speed_bench.timing import in_open_loop
-from speed_bench.types import RunRecords, Step, TurnRecord
+from speed_bench.types import Step, TurnRecord
 
 
 def acceptance_inputs(folder: Path | str) -> dict[str, Any]:

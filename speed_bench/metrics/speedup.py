@@ -8,8 +8,8 @@ from speed_bench.comparison import compare
 from speed_bench.errors import MetricInputError
 from speed_bench.metrics import inputs
 from speed_bench.metrics.records import intervals_of, run_of, turn_of
+from speed_bench.records import RunRecords
 from speed_bench.scores import Cell
-from speed_bench.types import RunRecords
 
 _VALUES = (
     "speedup_output_tps",

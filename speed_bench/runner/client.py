@@ -1,4 +1,4 @@
-"""The client of one engine that answers: streams that are read on time, answers parsed beside them.
+"""The client of one engine that answers: streams that are read on time, answers parsed in between.
 
 A client serves a share of a run's streams; a run has one client in its own process, or one in each of several workers.
 """
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import orjson
@@ -19,6 +20,7 @@ from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Clock, Connection, Exchange, Url
 from speed_bench.engines.server import AttachedServer, Server
 from speed_bench.errors import EngineError, Refused, RequestFailed
+from speed_bench.runner.slices import Slices, Work
 from speed_bench.runner.streams import side_by_side
 from speed_bench.runner.turn import Asked, read_turn, sampling_of
 from speed_bench.tokens import ChatTokenizer, prompt_sha256
@@ -38,6 +40,17 @@ async def settled(work: "asyncio.Future[T]") -> T:
     """What comes of it; if we are cancelled meanwhile, it is not."""
     await asyncio.wait([work])
     return work.result()
+
+
+def _pass_on(result: T, to: "asyncio.Future[T]", kept: "asyncio.Future[None]") -> None:
+    """Once it is kept: what is waited for has happened, or why not."""
+    if to.done():
+        return
+    error = kept.exception()
+    if error is None:
+        to.set_result(result)
+    else:
+        to.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,8 @@ class Client:
         bounded."""
         self.preparing = asyncio.Lock()
         """Held by whoever has a prompt prepared: one at a time, so that no answer waits behind many."""
-        self._parser = ThreadPoolExecutor(max_workers=1)
+        self._slices = Slices()
+        self._beside = ThreadPoolExecutor(max_workers=1)
         self._last_counters: SpecCounts | None = None
         self._tells_slots = self._engine_is_told_slots()
 
@@ -118,24 +132,37 @@ class Client:
         return Connection(target.url, self.clock, stall_timeout_s=target.stall_timeout_s, api_key=api_key())
 
     def close(self) -> None:
-        """Drop the streams, and wait for what is being parsed."""
+        """Drop the streams, and parse and keep what they have brought."""
         for connection in (*self.streams.values(), self.control):
             connection.close()
-        self._parser.shutdown()
+        self._slices.finish()
+        self._beside.shutdown()
 
     def seconds(self, at_ns: int) -> float:
         """A time of the clock, as records have it."""
         return (at_ns - self.started_ns) / 1e9
 
-    async def run_in_parser(self, work: Callable[[], T]) -> T:
-        """Do something off the event loop, after what was handed over before: answers are parsed, and journalled, in
-        the order in which they ended."""
-        return await asyncio.get_running_loop().run_in_executor(self._parser, work)
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do something on another thread: what waits for a disk, or computes without holding the interpreter."""
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
-    def settle(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        """As `run_in_parser`, for what has to be done even if the run ends meanwhile: wait for it with `settled`."""
-        future = asyncio.get_running_loop().run_in_executor(self._parser, work)
+    def settle(self, work: Work[T], keep: Callable[[T], None] = lambda _: None) -> "asyncio.Future[T]":
+        """Work, between reads, then keep what came of it, on another thread: both are done even if the run ends
+        meanwhile, in the order in which they were asked for. Wait for it with `settled`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # the run may have ended
+
+        def whole() -> Work[None]:
+            try:
+                result = yield from work
+            except Exception as error:
+                future.set_exception(error)
+                return
+            kept = loop.run_in_executor(self._beside, keep, result)
+            kept.add_done_callback(partial(_pass_on, result, future))
+
+        self._slices.put(whole())
         return future
 
     def encode(self, request: Request) -> Ready:
@@ -150,7 +177,7 @@ class Client:
         request = replace(ready.request, slot=slot)
         if not self._tells_slots:
             return replace(ready, request=request)
-        return await self.run_in_parser(lambda: self.encode(request))
+        return await self.beside(lambda: self.encode(request))
 
     def _engine_is_told_slots(self) -> bool:
         """Whether a request says which stream sends it."""
@@ -159,9 +186,9 @@ class Client:
 
     async def ask(self, request: Request, category: str) -> TurnRecord:
         """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
-        ready = await self.run_in_parser(lambda: self.encode(request))
+        ready = await self.beside(lambda: self.encode(request))
         answered = await self.send(ready)
-        return await self.run_in_parser(lambda: self.read(ready, answered, category))
+        return await settled(self.settle(self.read(ready, answered, category)))
 
     async def send(self, ready: Ready) -> Answered:
         """Ask what is encoded already, and wait for the whole answer. Raises as `ask` does."""
@@ -182,8 +209,8 @@ class Client:
 
     def read(
         self, ready: Ready, answered: Answered, category: str, *, scheduled_ns: int | None = None, repeat: int = 0
-    ) -> TurnRecord:
-        """The record of an answer. Takes a while: not for the event loop. Raises RequestFailed if it is not whole."""
+    ) -> Work[TurnRecord]:
+        """The record of an answer. Raises RequestFailed if it is not whole."""
         asked = Asked(
             category,
             ready.prompt_sha256,
@@ -194,14 +221,16 @@ class Client:
             repeat,
         )
         try:
-            return read_turn(
-                self.dialect,
-                ready.request,
-                asked,
-                answered.exchange,
-                name_unnamed=self.tokenizer.name_unnamed,
-                count_thinking=self.tokenizer.num_thinking_tokens,
-                engine_counts=answered.engine_counts,
+            return (
+                yield from read_turn(
+                    self.dialect,
+                    ready.request,
+                    asked,
+                    answered.exchange,
+                    name_unnamed=self.tokenizer.name_unnamed,
+                    count_thinking=self.tokenizer.num_thinking_tokens,
+                    engine_counts=answered.engine_counts,
+                )
             )
         except RequestFailed:
             self.reads_counters = False

@@ -9,6 +9,7 @@ from typing import Any
 from speed_bench.config import RunConfig
 from speed_bench.errors import ConfigError, RequestFailed, TokenError
 from speed_bench.runner.client import Client, Ready, settled
+from speed_bench.runner.slices import Work
 from speed_bench.runner.turn import sampling_of
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Failure, Outcome, Request, TurnRecord
@@ -91,9 +92,7 @@ class Script:
                 if until_ns is not None and client.clock() >= until_ns and not is_due:
                     return False
                 if turn or first is None:
-                    first = await client.run_in_parser(
-                        partial(self.prepare, task, turn, slot, client, answers, broken_by)
-                    )
+                    first = await client.beside(partial(self.prepare, task, turn, slot, client, answers, broken_by))
                 work = await self._ask(first, task, slot, client, keep, due_ns)
                 if group is not None and turn + 1 == len(turns) and not client.reads_counters:
                     await client.unparsed.acquire()
@@ -106,7 +105,7 @@ class Script:
                 answers.append(self.replayed[task.seed, identity])
             elif isinstance(outcome, TurnRecord):
                 said = partial(self.tokenizer.answer_message, outcome.output_ids, outcome.num_thinking_tokens)
-                answers.append(await client.run_in_parser(said))
+                answers.append(await client.beside(said))
             else:
                 broken_by = broken_by or identity
             if not (was_kept or broken_by):
@@ -152,28 +151,23 @@ class Script:
         due_ns: int | None,
     ) -> "asyncio.Future[Outcome]":
         """Ask, and hand over what came of it to be parsed and kept: in one, so that no answer that is here is lost."""
-
-        def kept(outcome: Outcome) -> Outcome:
-            keep(outcome)
-            return outcome
-
         if isinstance(first, Failure):
-            return client.settle(partial(kept, replace(first, at_s=client.seconds(client.clock()))))
+            return client.settle(_as_it_is(replace(first, at_s=client.seconds(client.clock()))), keep)
         ready = await client.on_stream(first, slot)
         try:
             answered = await client.send(ready)
         except RequestFailed as error:
-            return client.settle(partial(kept, self._failure(task, ready.request.id, client, "request", str(error))))
+            return client.settle(_as_it_is(self._failure(task, ready.request.id, client, "request", str(error))), keep)
         failed_ns = client.clock()
 
-        def read() -> Outcome:
+        def read() -> Work[Outcome]:
             category = task.conversation.category
             try:
-                return kept(client.read(ready, answered, category, scheduled_ns=due_ns, repeat=task.repeat))
+                return (yield from client.read(ready, answered, category, scheduled_ns=due_ns, repeat=task.repeat))
             except RequestFailed as error:
-                return kept(self._failure(task, ready.request.id, client, "request", str(error), failed_ns))
+                return self._failure(task, ready.request.id, client, "request", str(error), failed_ns)
 
-        return client.settle(read)
+        return client.settle(read(), keep)
 
     def _failure(
         self, task: Task, identity: str, client: Client, stage: str, error: str, at_ns: int | None = None
@@ -191,6 +185,12 @@ class Script:
             return None
         ended_at_s = outcome.finished_at_s if isinstance(outcome, TurnRecord) else outcome.at_s
         return client.started_ns + round(1e9 * (ended_at_s + pause_s))
+
+
+def _as_it_is(outcome: Outcome) -> Work[Outcome]:
+    """There is nothing to parse."""
+    yield
+    return outcome
 
 
 async def _settle(work: "asyncio.Future[Outcome]", client: Client) -> None:

@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from speed_bench.config import Protocol, RunConfig
 from speed_bench.errors import RunFolderError, unwritable
 from speed_bench.provenance import Provenance
-from speed_bench.types import Failure, Outcome, RunRecords, Segment, TurnRecord
+from speed_bench.records import RunRecords, Segment
+from speed_bench.types import Failure, Outcome, TurnRecord
 
 
 class RunFile(BaseModel):

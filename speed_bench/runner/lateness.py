@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from speed_bench.engines.http import Connection
+from speed_bench.records import Lateness
 from speed_bench.serving import percentiles
-from speed_bench.types import Lateness
 
 EVERY_S = 0.02
 PROBED: Final = 64
@@ -22,9 +22,9 @@ PROBED: Final = 64
 LOOP_TICK_S: Final = 0.001
 """By so much a timer of an event loop can be late though nobody is."""
 SWITCH_S = 0.00005
-"""How long another thread may go on computing once the event loop has something to do: every read while an answer is
-parsed waits that long, and of reads that come together each. Python's default is 100 times as much. With less, taking
-turns costs more than it saves."""
+"""How long another thread may go on computing once the event loop has something to do: every read while a turn is
+written, or a prompt rendered, waits that long. Python's default is 100 times as much. With less, taking turns costs more
+than it saves."""
 
 _ABSOLUTE: Final = 1
 """`TFD_TIMER_ABSTIME`"""

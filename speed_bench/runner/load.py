@@ -186,7 +186,7 @@ async def prepared(script: Script, task: Task, client: Client, slot: int | None 
     if (task.seed, task.repeat, turn_id(task.conversation, 0)) in script.earlier:
         return Prepared(task, None)
     async with client.preparing:
-        return Prepared(task, await client.run_in_parser(partial(script.prepare, task, 0, slot, client, ())))
+        return Prepared(task, await client.beside(partial(script.prepare, task, 0, slot, client, ())))
 
 
 def deadline_ns(client: Client, max_duration_s: float | None) -> int | None:

@@ -20,10 +20,11 @@ from speed_bench.engines.server import AttachedServer, ManagedServer, Server, fr
 from speed_bench.errors import ConfigError, EngineError, Refused, RequestFailed
 from speed_bench.meters import is_this_machine, metered
 from speed_bench.provenance import boot_id
+from speed_bench.records import ClientUse, Lateness, Segment
 from speed_bench.runner.client import Client, Target
 from speed_bench.runner.journal import Journal
 from speed_bench.tokens import ChatTokenizer, check_parity
-from speed_bench.types import ClientUse, Lateness, Segment, SpecCounts
+from speed_bench.types import SpecCounts
 
 PID_FILE = "engine.pid"
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speed_bench.config import RunConfig
+from speed_bench.records import ClientUse, Lateness
 from speed_bench.runner.client import Client
 from speed_bench.runner.conversation import Answers, Script, Task
 from speed_bench.runner.lateness import punctual
 from speed_bench.runner.load import ClosedLoop, Load, OpenLoop
 from speed_bench.runner.tickets import OwnTickets, SharedTickets, Tickets
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import ClientUse, Lateness, Outcome
+from speed_bench.types import Outcome
 
 
 @dataclass(frozen=True, slots=True)

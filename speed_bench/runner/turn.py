@@ -10,11 +10,14 @@ from speed_bench.engines.answers import Chunk, Drafting
 from speed_bench.engines.http import Exchange, events
 from speed_bench.engines.reports import combined
 from speed_bench.errors import RequestFailed
+from speed_bench.runner.slices import Work
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Request, Sampling, SpecCounts, TurnRecord
 
 CountThinking = Callable[[Sequence[int], Sequence[int | None]], int | None]
 """(prompt ids, output ids) -> how many of the latter are thinking, as the tokenizer can tell."""
+EVENTS_AT_ONCE = 16
+"""So many events are parsed between two points where a read may come first: they take some 40 µs."""
 FINISHED = ("stop", "length")
 """How a whole answer ends. Any other reason is the engine's for not going on."""
 NameUnnamed = Callable[[tuple[int | None, ...], str], tuple[int | None, ...]]
@@ -59,9 +62,9 @@ def read_turn(
     name_unnamed: NameUnnamed,
     engine_counts: SpecCounts | None,
     count_thinking: CountThinking | None = None,
-) -> TurnRecord:
-    """Parse and count one finished exchange. Raises RequestFailed if it is not a whole answer."""
-
+) -> Work[TurnRecord]:
+    """Parse and count one finished exchange, with a break after so many events. Raises RequestFailed if it is not a
+    whole answer."""
     started_ns = asked.segment_started_ns
 
     def seconds(at_ns: int) -> float:
@@ -71,7 +74,9 @@ def read_turn(
     arrivals: dict[int, int] = {}
     output_ids: list[int | None] = []
     with _hostile():
-        for at_ns, event in events(exchange):
+        for number, (at_ns, event) in enumerate(events(exchange), 1):
+            if number % EVENTS_AT_ONCE == 0:
+                yield
             chunk = dialect.parse(event, len(output_ids))
             if chunk is None:
                 continue

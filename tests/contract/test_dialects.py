@@ -20,6 +20,7 @@ from speed_bench.engines import ENGINES, Dialect, dialect
 from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange, events
 from speed_bench.errors import EngineError, RequestFailed
+from speed_bench.runner.slices import at_once
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.types import LastStep, Request, Sampling, SpecCounts, TurnRecord
 
@@ -132,7 +133,8 @@ def read(name: str, case: str, exchange: Exchange, max_tokens: int = 4096) -> Tu
     drafting = next((how for start, how in row.drafting_of.items() if case.startswith(start)), row.drafting)
     asked = Asked("qa", "00" * 32, 0, 1_000_000_000, drafting)
     request = replace(REQUEST, sampling=replace(REQUEST.sampling, max_tokens=max_tokens))
-    return read_turn(dialect(name), request, asked, exchange, name_unnamed=lambda ids, _: ids, engine_counts=None)
+    work = read_turn(dialect(name), request, asked, exchange, name_unnamed=lambda ids, _: ids, engine_counts=None)
+    return at_once(work)
 
 
 def turn(name: str, case: str) -> TurnRecord:
@@ -353,7 +355,7 @@ class TestFailures:
         assert {"too long, streamed", "no room for the answer, streamed"} <= set(streamed)
         for answer in streamed.values():
             body = answer["body"].encode()
-            words = orjson.loads(events(Exchange(0, 200, [(1, body)]))[0][1])["error"]["message"]
+            words = orjson.loads(next(events(Exchange(0, 200, [(1, body)])))[1])["error"]["message"]
             with pytest.raises(RequestFailed) as failed:
                 read("sglang", "none", Exchange(1, 200, [(2, body)], 2))
             assert words in str(failed.value)

@@ -44,10 +44,11 @@ from speed_bench.config import RunConfig, resolve
 from speed_bench.engines.simulator.truth import Answer, Asked
 from speed_bench.errors import RequestFailed
 from speed_bench.reconciliation import reconcile
+from speed_bench.records import RunRecords
 from speed_bench.runner import benchmark, client
 from speed_bench.runner.journal import RunFile, read_records
 from speed_bench.runner.outcomes import Ended
-from speed_bench.types import Outcome, RunRecords, Step, TurnRecord
+from speed_bench.types import Outcome, Step, TurnRecord
 
 pytestmark = pytest.mark.long  # all of its engines together take a minute
 

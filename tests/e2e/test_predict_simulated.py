@@ -12,10 +12,11 @@ from timed_run import TimedRun, Told, timed_run
 
 from speed_bench.comparison import compare
 from speed_bench.draft_lengths import Arm, Given, predict
+from speed_bench.records import RunRecords
 from speed_bench.scores import Bootstrap
 from speed_bench.serving import output_tps
 from speed_bench.step_sums import sum_steps
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 pytestmark = pytest.mark.long
 

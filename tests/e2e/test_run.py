@@ -11,9 +11,9 @@ from small_models import without_layers
 from speed_bench.data.editions import load, select
 from speed_bench.data.schema import CATEGORIES
 from speed_bench.models import resolve_gguf
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import read_records
 from speed_bench.tokens import ChatTokenizer, prompt_sha256
-from speed_bench.types import RunRecords
 
 SMALL = ("--limit-per-category", 2, "--categories", "coding,math,multilingual,qa", "--max-tokens", 24)
 

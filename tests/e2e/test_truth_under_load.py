@@ -21,10 +21,10 @@ from timed_run import FloatArray, TimedRun, Told, arrivals_of, page, pieces_of, 
 
 from speed_bench.config import resolve
 from speed_bench.models import EMBEDDED_MODEL
+from speed_bench.records import Lateness
 from speed_bench.run_scores import score_folder
 from speed_bench.runner.journal import read_records
 from speed_bench.scores import Distribution
-from speed_bench.types import Lateness
 
 pytestmark = pytest.mark.long
 

@@ -27,6 +27,7 @@ from speed_bench.engines import llama_cpp, server
 from speed_bench.engines.server import Launch, free_port
 from speed_bench.errors import EngineError, TokenError, UndefinedMetric
 from speed_bench.models import resolve_gguf
+from speed_bench.records import RunRecords
 from speed_bench.runner import benchmark, client
 from speed_bench.runner.conversation import messages
 from speed_bench.runner.journal import read_records
@@ -34,7 +35,7 @@ from speed_bench.runner.outcomes import Ended
 from speed_bench.scores import Scores
 from speed_bench.scoring import score
 from speed_bench.tokens import ChatTokenizer
-from speed_bench.types import Outcome, RunRecords
+from speed_bench.types import Outcome
 
 MATH = ("math", "math/two/0", "math/two/1")
 QA = ("qa/0", "qa/1")

@@ -13,6 +13,7 @@ from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import RequestFailed, RunFolderError
 from speed_bench.runner.journal import Journal, RunFile, read_records
+from speed_bench.runner.slices import at_once
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.scoring import score
 from speed_bench.types import Request, Sampling, TurnRecord
@@ -39,7 +40,8 @@ def read(name: str, body: bytes) -> TurnRecord:
     request = Request("0" * 32 + "/0", (1,), Sampling(0, 48, 0))
     asked = Asked("qa", "00", 0, 0, Drafting(3, always=True))
     exchange = Exchange(1, 200, [(2, body[:1000]), (3, body[1000:])], 3)
-    return read_turn(dialect(name), request, asked, exchange, name_unnamed=lambda ids, _: ids, engine_counts=None)
+    work = read_turn(dialect(name), request, asked, exchange, name_unnamed=lambda ids, _: ids, engine_counts=None)
+    return at_once(work)
 
 
 def answers_with_a_record_or_an_error(name: str, mutations: list[tuple[float, int, bytes]]) -> None:

@@ -24,6 +24,7 @@ from speed_bench.errors import ConfigError, RequestFailed
 from speed_bench.runner.client import Ready
 from speed_bench.runner.conversation import Script, Task, check_first_turns_fit, messages, most_tokens
 from speed_bench.runner.journal import Journal, RunFile, read_records
+from speed_bench.runner.slices import Work, at_once
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Conversation, Failure, Outcome, Request, Sampling, TurnRecord
@@ -67,17 +68,19 @@ class Model:
     async def on_stream(self, ready: Ready, slot: int) -> Ready:
         return ready
 
-    async def run_in_parser(self, work: Callable[[], T]) -> T:
+    async def beside(self, work: Callable[[], T]) -> T:
         return work()
 
-    def settle(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+    def settle(self, work: Work[T], keep: Callable[[T], None]) -> "asyncio.Future[T]":
         future = asyncio.get_running_loop().create_future()
-        future.set_result(work())
+        future.set_result(at_once(work))
+        keep(future.result())
         return future
 
     async def send(self, ready: Ready) -> None: ...
 
-    def read(self, ready: Ready, _: None, category: str, **__: Any) -> TurnRecord:
+    def read(self, ready: Ready, _: None, category: str, **__: Any) -> Work[TurnRecord]:
+        yield
         request = ready.request
         self.prompts.append(self.tokenizer.decode(request.prompt_ids, ("<u>", "<a>", "<eos>", *THINK)))
         ids = self.tokenizer.encode(self.texts[len(self.prompts) - 1])
@@ -213,7 +216,7 @@ def test_a_recorded_turn_says_how_much_of_it_is_thinking() -> None:
         return 2
 
     exchange = Exchange(1_500_000_000, 200, reads, reads[-1][0])
-    record = read_turn(
+    work = read_turn(
         dialect("llama-cpp"),
         request,
         asked,
@@ -222,6 +225,7 @@ def test_a_recorded_turn_says_how_much_of_it_is_thinking() -> None:
         engine_counts=None,
         count_thinking=count,
     )
+    record = at_once(work)
     assert record.num_thinking_tokens == 2
     assert seen == [((1, 2, 3), record.output_ids)]
 

@@ -1,4 +1,4 @@
-"""The event loop stamps and appends: whatever costs time is done on another thread while streams run."""
+"""The event loop stamps and appends, and parses in between: all else is done on another thread while streams run."""
 
 import threading
 from collections import defaultdict
@@ -27,7 +27,7 @@ class Nobody:
     def end(self) -> None: ...
 
 
-def test_nothing_heavy_happens_on_the_event_loop_while_streams_run(
+def test_nothing_that_cannot_be_interrupted_happens_on_the_event_loop_while_streams_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: dict[str, set[int]] = defaultdict(set)
@@ -74,4 +74,4 @@ def test_nothing_heavy_happens_on_the_event_loop_while_streams_run(
         *("parse", "count", "prompt_sha256", "read_turn", "add"),
     }
     on_loop = {name for name, seen in threads.items() if threading.get_ident() in seen}
-    assert on_loop == set()
+    assert on_loop == {"read_turn", "parse", "count"}  # in slices: see test_slices

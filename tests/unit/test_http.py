@@ -89,7 +89,7 @@ def test_reads_are_stamped_one_by_one_and_in_order() -> None:
         writer.write(b"0\r\n\r\n")
 
     (exchange,) = talk(handler)
-    found = events(exchange)
+    found = list(events(exchange))
     assert [payload for _, payload in found] == [b'{"a": 1}', b"2", b"3"]
     times = [at for at, _ in found]
     assert exchange.sent_at_ns < times[0] < times[1] == times[2] <= exchange.finished_at_ns
@@ -276,7 +276,7 @@ def test_nobody_listening_fails_with_the_address() -> None:
 
 def test_a_stream_that_ends_inside_an_event_fails() -> None:
     with pytest.raises(RequestFailed, match="cut in the middle"):
-        events(Exchange(0, 200, [(1, b'data: {"tok')]))
+        list(events(Exchange(0, 200, [(1, b'data: {"tok')])))
 
 
 @pytest.mark.parametrize(
@@ -292,14 +292,14 @@ def test_events_are_the_same_wherever_their_bytes_are_cut(body: bytes) -> None:
     for first in range(len(body) + 1):
         for second in range(first, len(body) + 1):
             reads = [(1, body[:first]), (2, body[first:second]), (3, body[second:])]
-            found = events(Exchange(0, 200, reads))
+            found = list(events(Exchange(0, 200, reads)))
             assert [payload for _, payload in found] == payloads
             ends = [body.index(b"\n", body.index(payload)) for payload in payloads]
             assert [at for at, _ in found] == [1 if end < first else 2 if end < second else 3 for end in ends]
 
 
 def test_an_error_event_is_an_event() -> None:
-    assert events(Exchange(0, 200, [(1, b'error: {"message": "x"}\n\n')])) == [(1, b'{"message": "x"}')]
+    assert list(events(Exchange(0, 200, [(1, b'error: {"message": "x"}\n\n')]))) == [(1, b'{"message": "x"}')]
 
 
 @pytest.mark.parametrize("text", ["localhost:80", "ftp://x", "", "http://", "http://h:port", "http://[::1", "//h:80"])

@@ -12,6 +12,7 @@ from conftest import turn_record
 
 from speed_bench.config import resolve
 from speed_bench.errors import RunFolderError
+from speed_bench.records import Segment
 from speed_bench.runner.journal import (
     Journal,
     RunFile,
@@ -23,7 +24,7 @@ from speed_bench.runner.journal import (
     write_run_file,
     write_whole,
 )
-from speed_bench.types import Failure, Segment, SpecCounts
+from speed_bench.types import Failure, SpecCounts
 
 FAILURE = Failure(turn_record().question_id + "/1", "qa", 0, 0, "request", "HTTP 503", 2.0)
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from speed_bench.client_scores import client_lateness
 from speed_bench.engines.http import Connection, Url
 from speed_bench.provenance import ModelFacts
+from speed_bench.records import Lateness, RunRecords
 from speed_bench.report.terminal import print_scores
 from speed_bench.runner import lateness
 from speed_bench.runner.lateness import SWITCH_S, punctual
 from speed_bench.scoring import score
-from speed_bench.types import Lateness, RunRecords
 
 
 @pytest.mark.parametrize("by_the_kernel", [True, False])

@@ -9,10 +9,11 @@ from simulated import simulated
 
 from speed_bench.config import resolve
 from speed_bench.errors import ConfigError
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import is_finished
 from speed_bench.runner.preparation import under_load
 from speed_bench.runner.tickets import SharedTickets
-from speed_bench.types import Conversation, RunRecords
+from speed_bench.types import Conversation
 
 ROWS = (*rows(6, "math"), *rows(3, "qa"))
 

@@ -9,9 +9,10 @@ from records import run_of, steps_of, turn
 from speed_bench.client_scores import client_scores
 from speed_bench.config import resolve
 from speed_bench.goodput import time_at_percentile
+from speed_bench.records import ClientUse, Energy, Lateness, RunRecords, Segment
 from speed_bench.scores import Distribution, Load, SloLimit
 from speed_bench.scoring import load_of, score
-from speed_bench.types import ClientUse, Energy, Failure, Lateness, RunRecords, Segment, TurnRecord
+from speed_bench.types import Failure, TurnRecord
 
 OPEN = Load(arrivals="constant", concurrency=4, rate=1.0)
 LATE = Lateness(*[0.0003] * 5)

@@ -18,7 +18,7 @@ from speed_bench.meters import metered
 from speed_bench.meters.absent import NoMeter
 from speed_bench.meters.nvml import chosen
 from speed_bench.meters.rapl import packages
-from speed_bench.types import Energy
+from speed_bench.records import Energy
 
 RANGE_UJ = 262_143_328_850
 UUIDS = ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-89aabbcc-0000-4106-c12f-20bd9faed9f6")

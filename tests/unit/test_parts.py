@@ -11,11 +11,12 @@ from rich.console import Console
 from speed_bench.errors import RunFolderError, UndefinedMetric
 from speed_bench.parts import split_turn
 from speed_bench.provenance import ModelFacts
+from speed_bench.records import RunRecords
 from speed_bench.report.terminal import print_scores
 from speed_bench.scores import Cell, Scores
 from speed_bench.scoring import score
 from speed_bench.tally import tally_steps
-from speed_bench.types import Failure, RunRecords, SpecCounts, Step, TurnRecord
+from speed_bench.types import Failure, SpecCounts, Step, TurnRecord
 
 NO_PLACE = "1 turns: their steps cannot be placed in the text"
 

@@ -16,6 +16,7 @@ from speed_bench.config import resolve
 from speed_bench.draft_lengths import Given
 from speed_bench.errors import ConfigError, RunFolderError, SpeedBenchError
 from speed_bench.prediction import Estimate
+from speed_bench.records import RunRecords
 from speed_bench.run_predictions import predict_runs
 from speed_bench.runner.journal import Journal, RunFile, read_records, read_run_file, write_run_file, write_whole
 from speed_bench.scores import Bootstrap
@@ -25,7 +26,7 @@ from speed_bench.sweep.cells import Cell
 from speed_bench.sweep.folder import SweepFile
 from speed_bench.sweep.plan import plan
 from speed_bench.sweep.spec import SweepSpec, spec_of
-from speed_bench.types import Failure, RunRecords
+from speed_bench.types import Failure
 
 RECORDED = Path(__file__).parent.parent / "recordings" / "run"
 BOOTSTRAP = Bootstrap(confidence_level=0.95, resamples=200, seed=0)

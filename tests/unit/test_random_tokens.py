@@ -14,9 +14,9 @@ from speed_bench.data.o200k import count
 from speed_bench.data.random_tokens import rows, tokens_of
 from speed_bench.errors import ConfigError
 from speed_bench.provenance import ModelFacts
+from speed_bench.records import RunRecords, Segment
 from speed_bench.report.terminal import print_scores
 from speed_bench.scoring import score
-from speed_bench.types import RunRecords, Segment
 
 
 @pytest.mark.parametrize("isl", [1, 2, 50, 1000])

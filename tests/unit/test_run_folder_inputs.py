@@ -12,9 +12,10 @@ from records import steps_of, turn
 from speed_bench.errors import MetricInputError, RunFolderError
 from speed_bench.metrics import acceptance, speedup, throughput
 from speed_bench.metrics.run_folder import acceptance_inputs, speedup_inputs, throughput_inputs
+from speed_bench.records import Segment
 from speed_bench.runner.journal import Journal, RunFile, read_records, read_run_file, write_run_file
 from speed_bench.scoring import load_of, score
-from speed_bench.types import Failure, Segment
+from speed_bench.types import Failure
 
 RUN = Path(__file__).parent.parent / "recordings" / "run"
 """`speed-bench run --max-tokens 32`: 27 turns by n-gram drafts, and their baseline."""

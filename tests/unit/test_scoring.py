@@ -11,10 +11,11 @@ from records import counts_of, run_of, steps_of, turn
 
 from speed_bench.acceptance import acceptance_length
 from speed_bench.errors import RunFolderError, UndefinedMetric
+from speed_bench.records import RunRecords, Segment
 from speed_bench.scores import Cell
 from speed_bench.scoring import Scores, score
 from speed_bench.tally import pool, tally_steps
-from speed_bench.types import Failure, RunRecords, Segment, SpecCounts, Step, TurnRecord
+from speed_bench.types import Failure, SpecCounts, Step, TurnRecord
 
 UNAVAILABLE = "not available from this origin"
 

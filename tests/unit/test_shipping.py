@@ -8,10 +8,11 @@ import pytest
 from conftest import turn_record
 
 from speed_bench.errors import RunFolderError
+from speed_bench.records import Segment
 from speed_bench.runner.journal import Journal, read_records, read_run_file, set_aside, write_run_file
 from speed_bench.sweep import shipping
 from speed_bench.sweep.shipping import Copy, Held, Parcel, news
-from speed_bench.types import Failure, Segment
+from speed_bench.types import Failure
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from speed_bench.comparison import compare
 from speed_bench.draft_lengths import Arm, Given, predict
 from speed_bench.errors import UndefinedMetric
 from speed_bench.prediction import Estimate, break_even_rate
+from speed_bench.records import RunRecords
 from speed_bench.scores import Bootstrap
 from speed_bench.serving import closed_loop_span, steady_output_tps, tpot_total_s
 from speed_bench.step_sums import Ratios, free_gaps, sum_steps
-from speed_bench.types import RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 BOOTSTRAP = Bootstrap(confidence_level=0.95, resamples=200, seed=0)
 

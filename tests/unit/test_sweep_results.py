@@ -12,6 +12,7 @@ from records import steps_of, turn
 from rich.console import Console
 
 from speed_bench.errors import ConfigError, EngineError, RunFolderError, UndefinedMetric
+from speed_bench.records import Segment
 from speed_bench.report.sweep import SweepProgress, duration, print_plan, print_summary
 from speed_bench.report.sweep_curves import print_curves
 from speed_bench.runner.journal import Journal, RunFile, make_folder, read_run_file, write_run_file
@@ -25,7 +26,7 @@ from speed_bench.sweep.results import Best, Summary
 from speed_bench.sweep.running import run_sweep
 from speed_bench.sweep.spec import spec_of
 from speed_bench.sweep.summary import SUMMARY, SUMMARY_CSV, summarise
-from speed_bench.types import Segment, Step, TurnRecord
+from speed_bench.types import Step, TurnRecord
 
 PROMPTS = 12
 RECORDED = Path(__file__).parent.parent / "recordings" / "run"

@@ -19,6 +19,7 @@ from speed_bench.engines.simulator.settings import ServerSettings
 from speed_bench.errors import ConfigError, RunFolderError, SpeedBenchError
 from speed_bench.overstatement import Compared, Measured, overstatement
 from speed_bench.provenance import ModelFacts
+from speed_bench.records import RunRecords
 from speed_bench.report.synthetic import print_lengths, print_overstatement
 from speed_bench.runner.journal import RunFile, write_run_file
 from speed_bench.scores import Cell
@@ -34,7 +35,6 @@ from speed_bench.synthetic import (
     require_comparable,
     write_comparison,
 )
-from speed_bench.types import RunRecords
 
 
 def conversations(rate: float, num: int = 40, *, seed: int = 0, step_s: float = 0.5, side: str = "real") -> RunRecords:

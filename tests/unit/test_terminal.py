@@ -11,11 +11,12 @@ from records import run_of, steps_of, turn
 from rich.console import Console
 
 from speed_bench.provenance import ModelFacts
+from speed_bench.records import Energy, Lateness, RunRecords, Segment
 from speed_bench.report.terminal import LiveProgress, print_scores
 from speed_bench.runner.outcomes import ended
 from speed_bench.scores import Load, SloLimit
 from speed_bench.scoring import score
-from speed_bench.types import Energy, Failure, Lateness, Outcome, RunRecords, Segment, TurnRecord
+from speed_bench.types import Failure, Outcome, TurnRecord
 
 MODEL = ModelFacts(file="m.gguf", sha256="00", num_bytes=1)
 FAILURE = Failure("b/0", "rag", 0, 0, "request", "HTTP 503: [busy]", 1.0)

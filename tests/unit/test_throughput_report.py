@@ -8,11 +8,12 @@ from records import run_of, steps_of, turn
 from rich.console import Console
 
 from speed_bench import pareto
+from speed_bench.records import Energy, Lateness, RunRecords
 from speed_bench.report.curve import draw_curves
 from speed_bench.report.throughput import Point, crossing_lines, curves_of, print_points
 from speed_bench.scores import Load, Scores, SloLimit
 from speed_bench.scoring import score
-from speed_bench.types import Energy, Lateness, RunRecords, TurnRecord
+from speed_bench.types import TurnRecord
 
 TIERS = ("low_entropy", "mixed", "high_entropy")
 SLO = (SloLimit(term="ttft_s", percentile=95, limit_s=2.0),)

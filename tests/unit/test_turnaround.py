@@ -1,6 +1,7 @@
 """A stream that is free is used again at once: what is left to do with its last answer does not slow a load down."""
 
 import threading
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from simulated import Watching, simulated
 
 from speed_bench.runner import client
 from speed_bench.runner.client import Answered, Client, Ready
-from speed_bench.runner.conversation import Script
 from speed_bench.runner.journal import is_finished, read_records
-from speed_bench.types import Failure, TurnRecord
+from speed_bench.runner.slices import Work
+from speed_bench.types import TurnRecord
 
 STREAMS = 4
 SINGLE = {
@@ -31,14 +32,8 @@ class Answers:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, enough: int) -> None:
         self.came_in_time: list[bool] = []
-        num_prepared, num_sent, enough_came = count(1), count(1), threading.Event()
-        prepare, send, read_turn = Script.prepare, Client.send, client.read_turn
-        all_prepared = threading.Event()
-
-        def prepared(*args: Any) -> Ready | Failure:
-            if next(num_prepared) == enough:
-                all_prepared.set()
-            return prepare(*args)
+        num_sent, enough_came = count(1), threading.Event()
+        send, read_turn = Client.send, client.read_turn
 
         async def sent(ours: Client, ready: Ready) -> Answered:
             answered = await send(ours, ready)
@@ -46,12 +41,13 @@ class Answers:
                 enough_came.set()
             return answered
 
-        def late(*args: Any, **more: Any) -> TurnRecord:
-            if all_prepared.is_set():  # by the same thread, which we hold up
-                self.came_in_time.append(enough_came.wait(10.0))
-            return read_turn(*args, **more)
+        def late(*args: Any, **more: Any) -> Work[TurnRecord]:
+            until_s = time.monotonic() + 10.0
+            while not enough_came.is_set() and time.monotonic() < until_s:
+                yield
+            self.came_in_time.append(enough_came.is_set())
+            return (yield from read_turn(*args, **more))
 
-        monkeypatch.setattr(Script, "prepare", prepared)
         monkeypatch.setattr(Client, "send", sent)
         monkeypatch.setattr(client, "read_turn", late)
 

@@ -17,9 +17,9 @@ from speed_bench.config import resolve
 from speed_bench.engines import dialect
 from speed_bench.errors import SpeedBenchError
 from speed_bench.provenance import gpus
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import read_records
 from speed_bench.runner.preparation import engine_version
-from speed_bench.types import RunRecords
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]
 

@@ -11,8 +11,8 @@ import orjson
 import pytest
 from command import speed_bench
 
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import read_records
-from speed_bench.types import RunRecords
 
 pytestmark = [pytest.mark.sglang, pytest.mark.timeout(1200)]
 

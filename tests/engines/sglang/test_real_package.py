@@ -16,6 +16,7 @@ from speed_bench.engines import dialect, sglang
 from speed_bench.engines.answers import Drafting
 from speed_bench.engines.http import Exchange
 from speed_bench.errors import RequestFailed
+from speed_bench.runner.slices import at_once
 from speed_bench.runner.turn import Asked, read_turn
 from speed_bench.tally import tally_record, tally_steps
 from speed_bench.types import Request, Sampling, Step, TurnRecord
@@ -113,7 +114,7 @@ def test_every_key_of_a_request_is_one_that_it_reads(facts: dict) -> None:
 def turn_of(driven: Path, name: str) -> TurnRecord:
     truth = orjson.loads((driven / f"{name}.truth.json").read_bytes())
     sampling = Sampling(0.0, truth["max_new_tokens"], 0)
-    return read_turn(
+    work = read_turn(
         dialect("sglang"),
         Request("0" * 32 + "/0", tuple(truth["prompt_ids"]), sampling),
         Asked("qa", "00" * 32, 0, 0, DRAFTING),
@@ -121,6 +122,7 @@ def turn_of(driven: Path, name: str) -> TurnRecord:
         name_unnamed=lambda ids, _: ids,
         engine_counts=None,
     )
+    return at_once(work)
 
 
 def test_its_chunks_are_read_exactly_in_both_modes_and_by_slow_readers(driven: Path) -> None:

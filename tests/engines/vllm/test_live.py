@@ -19,8 +19,9 @@ from live_server import live_server
 from speed_bench.engines import vllm
 from speed_bench.engines.answers import Chunk, Drafting
 from speed_bench.engines.http import Connection, Exchange, Url, events
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import read_records
-from speed_bench.types import Request, RunRecords, Sampling, SpecCounts
+from speed_bench.types import Request, Sampling, SpecCounts
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
