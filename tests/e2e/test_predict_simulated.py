@@ -59,6 +59,7 @@ def test_the_shortest_and_the_longest_draft_predict_the_one_between(concurrency:
     measured = found_there.value
     print(f"concurrency {concurrency}: expected {row.speedup.value:.3f}, measured {measured:.3f}")
     assert row.speedup.value == pytest.approx(measured, rel=0.03)
+    # Both are measured: what one run comes to need not lie in the interval of what others let expect.
     assert row.speedup.low < found_there.high
     assert found_there.low < row.speedup.high
     if concurrency == 1:  # one stream is always busy
