@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -38,6 +39,11 @@ class Exchange:
     reads: list[tuple[int, bytes]] = field(default_factory=list)
     """(when it was read, body bytes), transfer encoding removed."""
     finished_at_ns: int = 0
+
+    @property
+    def num_reads(self) -> int:
+        """How many reads it came in: pieces that one read brought have one time."""
+        return bool(self.reads) + sum(before != at for (before, _), (at, _) in pairwise(self.reads))
 
     @property
     def body(self) -> bytes:

@@ -18,6 +18,8 @@ from speed_bench.types import Outcome
 
 POSITIONS_SHOWN = 3
 LINE_EVERY_S = 10.0
+REFRESHED_PER_S = 2.0
+"""On a terminal: to draw a line takes milliseconds of the interpreter, which reads wait for."""
 SMALL_MODEL_BYTES = 1_000_000_000
 FAILURES_SHOWN = 3
 WIDE = 100
@@ -195,6 +197,7 @@ class LiveProgress:
                 TimeRemainingColumn(compact=True),
                 TextColumn("· {task.fields[state]}"),
                 console=self.console,
+                refresh_per_second=REFRESHED_PER_S,
             )
             self._progress.start()
             self._task = self._progress.add_task(arm, total=num_turns, completed=len(earlier), state=self._state())

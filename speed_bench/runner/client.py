@@ -201,7 +201,7 @@ class Client:
             await self._require_health()
             raise
         self.server.check_alive()  # else it was another server that answered
-        self.num_reads += len({at_ns for at_ns, _ in exchange.reads})
+        self.num_reads += exchange.num_reads
         if self.dialect.CLOSES_AFTER_STREAM:
             stream.close()
         after = self._last_counters = await self.counters() if self.reads_counters else None

@@ -23,8 +23,8 @@ LOOP_TICK_S: Final = 0.001
 """By so much a timer of an event loop can be late though nobody is."""
 SWITCH_S = 0.00005
 """How long another thread may go on computing once the event loop has something to do: every read while a turn is
-written, or a prompt rendered, waits that long. Python's default is 100 times as much. With less, taking turns costs more
-than it saves."""
+written, or a prompt rendered, waits that long. Python's default is 100 times as much. With less, taking turns costs
+more than it saves."""
 
 _ABSOLUTE: Final = 1
 """`TFD_TIMER_ABSTIME`"""
