@@ -63,7 +63,7 @@ class CellResult(_Model):
     doubt: str | None = None
     """What nobody can tell of it, though it has not failed."""
     headline: Headline | None = None
-    """null where it is not finished, or failed before there was anything to score."""
+    """null where it is not finished, or has failed."""
 
 
 class Option(_Model):
