@@ -165,7 +165,7 @@ def clear_unless_kept(*folders: Path) -> None:
     """
     runs = [folder for folder in folders if is_run(folder)]
     for folder in runs:
-        if any(path.stat().st_size for path in folder.glob("turns-*.jsonl")):
+        if any(next(_lines(path), None) for path in folder.glob("turns-*.jsonl")):
             raise RunFolderError(f"{folder} already holds a run; add --resume to finish it, or choose another --out")
     for folder in runs:
         for pattern in ("turns-*.jsonl", "segments.jsonl", "engine-*.log", "scores.json", f"*{_PART}", _RUN_FILE):

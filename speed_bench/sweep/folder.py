@@ -176,6 +176,8 @@ def read_errors(sweep: Path) -> dict[str, str]:
         return {}
     except (OSError, orjson.JSONDecodeError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} cannot be used: it holds no sentences by the name of a cell; remove it")
     return {str(name): str(sentence) for name, sentence in found.items()}
 
 

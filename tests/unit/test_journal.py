@@ -88,13 +88,16 @@ def test_a_folder_in_use_and_a_folder_with_other_things_are_refused(run_folder: 
         pass
 
 
-def test_a_run_with_a_turn_is_never_overwritten_and_one_without_makes_way(run_folder: Path, run_file: RunFile) -> None:
+@pytest.mark.parametrize("left", [b"", b'{"turn":{"id":"torn'])
+def test_a_run_with_a_turn_is_never_overwritten_and_one_without_makes_way(
+    run_folder: Path, run_file: RunFile, left: bytes
+) -> None:
     with Journal(run_folder, run_file) as journal:
         journal.add(turn_record())
     with pytest.raises(RunFolderError, match="already holds a run; add --resume"):
         clear_unless_kept(run_folder)
     assert len(read_records(run_folder).turns) == 1
-    (run_folder / "turns-0.jsonl").write_bytes(b"")
+    (run_folder / "turns-0.jsonl").write_bytes(left)
     clear_unless_kept(run_folder)
     assert list(run_folder.iterdir()) == []
 

@@ -228,6 +228,12 @@ def test_a_cell_that_fails_is_told_and_kept_and_the_others_go_on(written) -> Non
     assert (summary.cells[2].headline, summary.cells[2].error) == (None, "the engine [is] gone")
 
 
+def test_a_list_of_errors_is_none(tmp_path: Path) -> None:
+    (tmp_path / "errors.json").write_text("[]")
+    with pytest.raises(RunFolderError, match=r"errors\.json cannot be used: .*; remove it"):
+        read_errors(tmp_path)
+
+
 def test_only_what_is_not_finished_is_run_again_and_then_it_has_not_failed(failing: Path, run_file: RunFile) -> None:
     folder, cells = failing, plan(FAILING)
     before = {path: path.read_bytes() for path in folder.glob("cells/*/*.jsonl")}
