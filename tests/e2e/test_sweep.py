@@ -9,8 +9,12 @@ import orjson
 import pytest
 import yaml
 from command import num_lines, speed_bench, start, wait_until
+from ray_sweeps import sweep_of
+from simulated import Watching
 
 from speed_bench.runner.journal import read_records
+from speed_bench.sweep.folder import is_finished
+from speed_bench.sweep.one import run_cell
 from speed_bench.sweep.plan import plan
 from speed_bench.sweep.spec import read_spec
 
@@ -155,6 +159,21 @@ def test_a_load_that_was_killed_after_its_last_turn_is_measured_again(swept: dic
     assert [segment.whole for segment in records.segments] == [True]
     assert num_lines(cell.folder(sweep) / "interrupted-1" / "turns-0.jsonl") == records.num_planned
     assert "6 of 6 cells finished" in done.stdout
+
+
+def test_a_cell_that_was_stopped_between_its_last_turn_and_its_end_is_measured_again(tmp_path: Path) -> None:
+    _, [cell] = sweep_of(axes={"draft_length": [1]})
+    folder = cell.folder(tmp_path)
+    run_cell(cell, tmp_path, Watching())
+    turns = (folder / "turns-0.jsonl").read_bytes()
+    segments = folder / "segments.jsonl"
+    segments.write_bytes(segments.read_bytes().splitlines(keepends=True)[0])
+    assert not is_finished(folder)
+    again = Watching()
+    run_cell(cell, tmp_path, again)
+    assert is_finished(folder)
+    assert (len(again.ended), again.earlier) == (turns.count(b"\n"), ())
+    assert (folder / "interrupted-1" / "turns-0.jsonl").read_bytes() == turns
 
 
 @pytest.mark.long
