@@ -44,7 +44,7 @@ def steady_goodput(
     span_s: float,
     bootstrap: Bootstrap | None,
 ) -> Goodput | None:
-    """Of the turns that began in a steady span of `span_s`, and those that failed in it; None without an SLO."""
+    """Of the turns that began in a steady span of `span_s`, failed ones among them; None without an SLO."""
     if not slo:
         return None
     kept, conversations = _kept(slo), by_conversation(turns)

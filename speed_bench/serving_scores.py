@@ -34,7 +34,7 @@ from speed_bench.timing import (
     steady_tokens_cell,
     timed_segments,
 )
-from speed_bench.types import TurnRecord
+from speed_bench.types import Outcome, TurnRecord
 
 _Values = Callable[[TurnRecord], npt.ArrayLike]
 _STEADY: dict[str, _Values] = {
@@ -137,13 +137,14 @@ def _steady(run: RunRecords, spans: _Spans, load: Load | None, bootstrap: Bootst
     """
     if not spans:
         return None
-    turns = [turn for (start, end), _, members in spans for turn in members if start <= turn.start_s <= end]
     span_of = {segment.index: span for span, segment, _ in spans}
-    failures = [
-        failure
-        for failure in run.failures
-        if failure.segment in span_of and span_of[failure.segment][0] <= failure.at_s <= span_of[failure.segment][1]
-    ]
+
+    def began(outcome: Outcome) -> bool:
+        start, end = span_of.get(outcome.segment, (0.0, 0.0))
+        return start <= outcome.start_s < end  # whose end may be the next arrival
+
+    turns = [turn for _, _, members in spans for turn in members if began(turn)]
+    failures = [failure for failure in run.failures if began(failure)]
     span_s, conversations = sum(end - start for (start, end), _, _ in spans), by_conversation(turns)
     return Steady(
         span_s=span_s,

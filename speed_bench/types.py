@@ -258,6 +258,13 @@ class Failure:
     error: str
     at_s: float
     repeat: int = 0
+    began_at_s: float | None = None
+    """When it was due or, in a closed loop, sent; None where it was never asked."""
+
+    @property
+    def start_s(self) -> float:
+        """Which part of a load it belongs to: that in which it began, however much later it failed."""
+        return self.at_s if self.began_at_s is None else self.began_at_s
 
     @property
     def key(self) -> tuple[int, int, str]:

@@ -28,6 +28,8 @@ IDLE_S = 4.0
 its way then fails."""
 MOST_BYTES = 1 << 30
 """No answer is longer."""
+MOST_LINE_BYTES = 1 << 26
+"""No event is longer."""
 
 
 @dataclass(slots=True)
@@ -282,14 +284,31 @@ def events(exchange: Exchange) -> Iterator[tuple[int, bytes]]:
     >>> list(events(Exchange(0, 200, [(5, b"data: {"), (9, b"}\\n\\ndata: [DONE]\\n\\n")])))
     [(9, b'{}'), (9, b'[DONE]')]
     """
-    rest = b""
+    return (piece for piece in pieces(exchange) if piece)
+
+
+def pieces(exchange: Exchange) -> Iterator[tuple[int, bytes] | None]:
+    """The same; and None wherever a read or a line is over that holds none, so that who reads can take a break.
+
+    Raises RequestFailed if the last event is not whole, or one is longer than `MOST_LINE_BYTES`.
+    """
+    begun: list[bytes] = []
+    num_begun = 0
     for at_ns, data in exchange.reads:
-        if not rest and data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.count(b"\n") == 2:
+        if not begun and data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.count(b"\n") == 2:
             yield at_ns, data[6:-2]  # as nearly all are: one event, whole
             continue
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line.startswith((b"data:", b"error:")):
-                yield at_ns, line.partition(b":")[2].strip()
-    if rest.strip():
+        first, newline, after = data.partition(b"\n")
+        begun.append(first)
+        num_begun += len(first)
+        if num_begun > MOST_LINE_BYTES:
+            raise RequestFailed(f"an event has more than {MOST_LINE_BYTES} bytes")
+        if newline:
+            *lines, rest = (b"".join(begun), *after.split(b"\n"))
+            begun, num_begun = [rest] if rest else [], len(rest)
+            for line in lines:
+                is_event = line.startswith((b"data:", b"error:"))
+                yield (at_ns, line.partition(b":")[2].strip()) if is_event else None
+        yield None
+    if b"".join(begun).strip():
         raise RequestFailed("the stream was cut in the middle of an event")

@@ -85,7 +85,8 @@ async def _cards(connection: Connection) -> list[Mapping[str, Any]]:
     """The models that a server lists, at least one."""
     url = connection.url
     try:
-        answer = await asyncio.wait_for(connection.request("GET", MODELS), TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
+            answer = await connection.request("GET", MODELS)
         cards = orjson.loads(answer.body)["data"]
         if isinstance(cards, list) and cards and all(isinstance(card, Mapping) for card in cards):
             return cards

@@ -164,8 +164,9 @@ class ManagedServer:
         while (left_s := deadline - time.monotonic()) > 0:
             self.check_alive()
             try:
-                if await asyncio.wait_for(is_ready(), left_s):
-                    return
+                async with asyncio.timeout(left_s):  # unlike wait_for in Python 3.11 it loses no cancellation
+                    if await is_ready():
+                        return
             except (RequestFailed, TimeoutError):
                 pass  # not listening yet, or still loading
             await asyncio.sleep(0.05)

@@ -44,8 +44,6 @@ async def settled(work: "asyncio.Future[T]") -> T:
 
 def _pass_on(result: T, to: "asyncio.Future[T]", kept: "asyncio.Future[None]") -> None:
     """Once it is kept: what is waited for has happened, or why not."""
-    if to.done():
-        return
     error = kept.exception()
     if error is None:
         to.set_result(result)
@@ -143,7 +141,7 @@ class Client:
         return (at_ns - self.started_ns) / 1e9
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """Do something on another thread: what waits for a disk, or computes without holding the interpreter."""
+        """Do something on another thread: what waits for a disk, or computes for long without the interpreter."""
         return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
     def settle(self, work: Work[T], keep: Callable[[T], None] = lambda _: None) -> "asyncio.Future[T]":
@@ -151,15 +149,15 @@ class Client:
         meanwhile, in the order in which they were asked for. Wait for it with `settled`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # the run may have ended
+        future.add_done_callback(lambda done: done.exception())  # the run may have ended
 
         def whole() -> Work[None]:
             try:
                 result = yield from work
-            except Exception as error:
+                kept = loop.run_in_executor(self._beside, keep, result)
+            except BaseException as error:  # a panic of tokenizers, too: whoever waits has to hear of it
                 future.set_exception(error)
                 return
-            kept = loop.run_in_executor(self._beside, keep, result)
             kept.add_done_callback(partial(_pass_on, result, future))
 
         self._slices.put(whole())
@@ -187,18 +185,24 @@ class Client:
     async def ask(self, request: Request, category: str) -> TurnRecord:
         """One turn. Raises RequestFailed if it failed, EngineError if the engine is gone."""
         ready = await self.beside(lambda: self.encode(request))
-        answered = await self.send(ready)
+        try:
+            answered = await self.send(ready)
+        except RequestFailed:
+            await self.require_health()
+            raise
         return await settled(self.settle(self.read(ready, answered, category)))
 
     async def send(self, ready: Ready) -> Answered:
-        """Ask what is encoded already, and wait for the whole answer. Raises as `ask` does."""
+        """Ask what is encoded already, and wait for the whole answer.
+
+        Raises RequestFailed if it failed: `require_health` tells whether the engine is gone.
+        """
         before = (self._last_counters or await self.counters()) if self.reads_counters else None
         stream = self.streams[ready.request.slot]
         try:
             exchange = await stream.request("POST", ready.path, ready.body)
         except RequestFailed:
             self.reads_counters = False
-            await self._require_health()
             raise
         self.server.check_alive()  # else it was another server that answered
         self.num_reads += exchange.num_reads
@@ -241,7 +245,7 @@ class Client:
         try:
             answer = await self.control.request("GET", self.dialect.METRICS)
         except RequestFailed:
-            await self._require_health()
+            await self.require_health()
             return None
         try:
             return self.dialect.counters(answer.body.decode("utf-8", "replace"))
@@ -266,7 +270,7 @@ class Client:
         except RequestFailed as failed:
             raise EngineError(f"engine '{config.engine.name}' failed its warm-up: {failed}{hint}") from failed
 
-    async def _require_health(self) -> None:
+    async def require_health(self) -> None:
         """A failed request may be its own fault, or the first sign of an engine that is gone.
 
         Raises EngineError unless the engine still answers: without it every turn that is left would
@@ -274,7 +278,8 @@ class Client:
         """
         probe = Connection(self.control.url, self.control.clock, api_key=api_key())
         try:
-            await asyncio.wait_for(probe.request("GET", self.dialect.HEALTH), HEALTH_TIMEOUT_S)
+            async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                await probe.request("GET", self.dialect.HEALTH)
         except (RequestFailed, TimeoutError) as failed:
             if isinstance(self.server, AttachedServer):
                 if isinstance(failed, Refused) and failed.status < 500:

@@ -150,22 +150,32 @@ class Script:
         keep: Callable[[Outcome], None],
         due_ns: int | None,
     ) -> "asyncio.Future[Outcome]":
-        """Ask, and hand over what came of it to be parsed and kept: in one, so that no answer that is here is lost."""
+        """Ask, and hand over what came of it to be parsed and kept, whatever becomes of the run."""
         if isinstance(first, Failure):
-            return client.settle(_as_it_is(replace(first, at_s=client.seconds(client.clock()))), keep)
+            due_s = None if due_ns is None else client.seconds(due_ns)
+            failed = replace(first, at_s=client.seconds(client.clock()), began_at_s=due_s)
+            return client.settle(_as_it_is(failed), keep)
         ready = await client.on_stream(first, slot)
+        began_ns = client.clock() if due_ns is None else due_ns
+
+        def failure(error: RequestFailed, at_ns: int) -> Failure:
+            failed = self._failure(task, ready.request.id, client, "request", str(error), at_ns)
+            return replace(failed, began_at_s=client.seconds(began_ns))
+
         try:
             answered = await client.send(ready)
         except RequestFailed as error:
-            return client.settle(_as_it_is(self._failure(task, ready.request.id, client, "request", str(error))), keep)
-        failed_ns = client.clock()
+            failed = failure(error, client.clock())
+            await client.require_health()
+            return client.settle(_as_it_is(failed), keep)
+        ended_ns = client.clock()
 
         def read() -> Work[Outcome]:
             category = task.conversation.category
             try:
                 return (yield from client.read(ready, answered, category, scheduled_ns=due_ns, repeat=task.repeat))
             except RequestFailed as error:
-                return self._failure(task, ready.request.id, client, "request", str(error), failed_ns)
+                return failure(error, ended_ns)
 
         return client.settle(read(), keep)
 

@@ -19,12 +19,13 @@ def require(num_streams: int, num_workers: int = 1) -> None:
         return
     import resource
 
-    wanted = max(num_streams, PER_WORKER * num_workers) + SPARE
+    wanted = max(-(-num_streams // num_workers), PER_WORKER * num_workers) + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         if hard != resource.RLIM_INFINITY and hard < wanted:
+            each = f" in each of {num_workers} workers" if num_workers > 1 else ""
             raise ConfigError(
-                f"{num_streams} streams need {wanted} open files, and this system allows {hard} (ulimit -Hn); "
+                f"{num_streams} streams need {wanted} open files{each}, and this system allows {hard} (ulimit -Hn); "
                 "lower --concurrency, or raise the limit"
             )
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

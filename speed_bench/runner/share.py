@@ -93,8 +93,8 @@ class Session:
         """Lead the conversations, from `started_ns` of the clock on."""
         client = self.client
         client.started_ns, client.num_reads = started_ns, 0
-        cpu_s = time.process_time()
         with punctual(client.streams.values()) as watch:
+            cpu_s = time.process_time()
             ended_at_s = await self._load.run()
             use = ClientUse(1, client.num_reads, time.process_time() - cpu_s)
             return Told(watch.lateness(), use, ended_at_s)

@@ -2,7 +2,8 @@
 
 Not on another thread: whoever computes there holds the interpreter, and every read that comes meanwhile waits until it
 is taken away, one wait per read. Streams that are served one after the other then fall behind for as long as there is
-something to parse. Here a read waits for the rest of one slice, however many come.
+something to parse. Here a read waits for the rest of one slice, however many come (with asyncio's own loop, which looks
+for reads after what is due, of two).
 """
 
 import asyncio
@@ -12,13 +13,13 @@ from collections.abc import Generator
 from typing import Final, TypeVar
 
 SLICE_S: Final = 0.0002
-"""How long a read may wait for what is done meanwhile."""
+"""How long work goes on before reads get their turn, or as long as its longest piece."""
 
 _ENDED: Final = object()
 
 T = TypeVar("T")
 Work = Generator[None, None, T]
-"""Something that yields whenever it could be interrupted, some ten times in a slice, and returns what comes of it."""
+"""Something that yields whenever it could be interrupted, several times in a slice, and returns what comes of it."""
 
 
 def at_once(work: Work[T]) -> T:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from speed_bench.config import RunConfig
 from speed_bench.engines import Dialect
 from speed_bench.engines.answers import Chunk, Drafting
-from speed_bench.engines.http import Exchange, events
+from speed_bench.engines.http import Exchange, pieces
 from speed_bench.engines.reports import combined
 from speed_bench.errors import RequestFailed
 from speed_bench.runner.slices import Work
@@ -16,8 +16,8 @@ from speed_bench.types import Request, Sampling, SpecCounts, TurnRecord
 
 CountThinking = Callable[[Sequence[int], Sequence[int | None]], int | None]
 """(prompt ids, output ids) -> how many of the latter are thinking, as the tokenizer can tell."""
-EVENTS_AT_ONCE = 16
-"""So many events are parsed between two points where a read may come first: they take some 40 µs."""
+PIECES_AT_ONCE = 16
+"""So many events are parsed between two points where a read may come first: they take 40 to 80 µs."""
 FINISHED = ("stop", "length")
 """How a whole answer ends. Any other reason is the engine's for not going on."""
 NameUnnamed = Callable[[tuple[int | None, ...], str], tuple[int | None, ...]]
@@ -63,8 +63,7 @@ def read_turn(
     engine_counts: SpecCounts | None,
     count_thinking: CountThinking | None = None,
 ) -> Work[TurnRecord]:
-    """Parse and count one finished exchange, with a break after so many events. Raises RequestFailed if it is not a
-    whole answer."""
+    """Parse and count one finished exchange, with breaks. Raises RequestFailed if it is not a whole answer."""
     started_ns = asked.segment_started_ns
 
     def seconds(at_ns: int) -> float:
@@ -74,9 +73,12 @@ def read_turn(
     arrivals: dict[int, int] = {}
     output_ids: list[int | None] = []
     with _hostile():
-        for number, (at_ns, event) in enumerate(events(exchange), 1):
-            if number % EVENTS_AT_ONCE == 0:
+        for number, piece in enumerate(pieces(exchange), 1):
+            if number % PIECES_AT_ONCE == 0:
                 yield
+            if piece is None:
+                continue
+            at_ns, event = piece
             chunk = dialect.parse(event, len(output_ids))
             if chunk is None:
                 continue
@@ -94,11 +96,16 @@ def read_turn(
         raise RequestFailed("the answer is empty: not one token, not even EOS")
     if len(output_ids) > request.sampling.max_tokens:
         raise RequestFailed(f"{len(output_ids)} tokens were sent, {request.sampling.max_tokens} were asked for")
+    yield
     said = combined([chunk.report for chunk in chunks]).num_tokens
     if said is not None and said != len(output_ids):
         raise RequestFailed(f"the engine counts {said} output tokens, but sent {len(output_ids)}")
+    yield
     with _hostile():
         counts, last_step = dialect.count(chunks, len(output_ids), asked.drafting)
+        yield
+        num_thinking = count_thinking(request.prompt_ids, output_ids) if count_thinking else None
+    yield
     return TurnRecord(
         id=request.id,
         category=asked.category,
@@ -118,5 +125,5 @@ def read_turn(
         engine_counts=engine_counts,
         scheduled_at_s=None if asked.scheduled_ns is None else seconds(min(asked.scheduled_ns, exchange.sent_at_ns)),
         repeat=asked.repeat,
-        num_thinking_tokens=count_thinking(request.prompt_ids, output_ids) if count_thinking else None,
+        num_thinking_tokens=num_thinking,
     )

@@ -102,7 +102,8 @@ async def _listen(reader: asyncio.StreamReader, started: "asyncio.Future[Start]"
 
 def main() -> int:
     """Serve until the job is done, or nobody wants it any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who tells us
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # for the parent, who hangs up: then we keep what has come
     if sys.platform == "linux":
         import ctypes
 

@@ -29,6 +29,7 @@ LEAD_NS = 50_000_000
 """How long after it is told a load begins: so that all workers begin together, and what `punctual` does first is over
 when the first conversation is due."""
 STOP_S = 5.0
+"""How long a worker that is to end may keep no further turn of those that had come."""
 MODULE = "speed_bench.runner.worker"
 
 T = TypeVar("T")
@@ -141,13 +142,13 @@ class _Several:
         return Told.together(await self._each(Told))
 
     async def stop(self) -> None:
-        """End those that still run, all at once. What they have kept is kept."""
+        """End those that still run, all at once, when they have kept what had come."""
         await asyncio.gather(*map(_stopped, self._processes))
         self._control.close()
 
     def _send(self, process: Process, message: Any) -> None:
         assert process.stdin is not None  # noqa: S101
-        with suppress(OSError):  # it is gone: what it told last, or did not, says why
+        with suppress(OSError, RuntimeError):  # it is gone: what it told last, or did not, says why
             process.stdin.write(packed(message))
 
     async def _each(self, awaited: type[T]) -> list[T]:
@@ -182,11 +183,16 @@ class _Several:
 
 
 async def _stopped(process: Process) -> None:
-    """Hang up, and wait until it has ended; one that does not within `STOP_S` is killed."""
-    if process.stdin is not None:
-        process.stdin.close()
+    """Hang up, and wait until it has ended; one that keeps nothing more for `STOP_S`, and tells of none, is killed."""
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018
+    process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), STOP_S)
+        told = b"."
+        while told:
+            async with asyncio.timeout(STOP_S):
+                told = await process.stdout.read(1 << 16)
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()

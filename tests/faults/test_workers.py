@@ -3,7 +3,10 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,12 +22,14 @@ from speed_bench.engines.http import Url
 from speed_bench.engines.server import AttachedServer
 from speed_bench.errors import ClientError, EngineError
 from speed_bench.models import resolve_gguf
+from speed_bench.runner import event_loop
+from speed_bench.runner import workers as workers_module
 from speed_bench.runner.client import Client, Target
 from speed_bench.runner.conversation import Task
 from speed_bench.runner.journal import read_records
-from speed_bench.runner.messages import Job
+from speed_bench.runner.messages import Job, Start
 from speed_bench.runner.preparation import TokenizerSource
-from speed_bench.runner.share import Plan, Share
+from speed_bench.runner.share import Plan, Share, Told
 from speed_bench.runner.workers import _Several
 
 WORKER = "speed_bench.runner.worker"
@@ -133,6 +138,59 @@ def test_a_load_that_was_interrupted_is_begun_again_and_what_there_was_of_it_sta
     assert len(records.turns) == records.num_planned
     assert [segment.whole for segment in records.segments] == [True]
     assert num_lines(tmp_path / "interrupted-1" / "turns-0.jsonl") == len(interrupted) >= 2
+
+
+TELLS = """
+import sys, time
+sys.stdin.read()
+for _ in range(8):
+    time.sleep(0.2)
+    print("kept", flush=True)
+"""
+KEEPS_SILENT = "import sys, time; sys.stdin.read(); time.sleep(60)"
+
+
+async def ended(code: str) -> int | None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=PIPE, stdout=PIPE)
+    await workers_module._stopped(process)
+    return process.returncode
+
+
+def test_a_worker_that_still_keeps_what_had_come_is_waited_for_and_one_that_does_not_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers_module, "STOP_S", 1.0)
+    assert asyncio.run(ended(TELLS)) == 0
+    assert asyncio.run(ended(KEEPS_SILENT)) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which signals a process ignores")
+def test_a_signal_to_all_processes_ends_no_worker_before_it_has_kept_what_had_come() -> None:
+    worker = subprocess.Popen([sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert worker.stdin is not None
+    status = Path(f"/proc/{worker.pid}/status")
+
+    def ignores(number: int) -> bool:
+        mask = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("SigIgn"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
+
+    wait_until(lambda: ignores(signal.SIGTERM) and ignores(signal.SIGINT))
+    worker.terminate()
+    worker.stdin.close()
+    assert worker.wait(10) == 1  # its parent has hung up
+
+
+def test_a_worker_that_is_gone_before_it_is_told_to_start_is_named_as_what_ended_the_run() -> None:
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "", stdin=PIPE, stdout=PIPE)
+        await process.wait()
+        await asyncio.sleep(0.1)
+        several = _Several([], SimpleNamespace(), SimpleNamespace(), lambda _: None)  # type: ignore[arg-type]
+        several._send(process, Start(0))
+        with pytest.raises(ClientError, match="ended with exit code 0"):
+            await several._listen(process, Told)
+
+    event_loop.run(main())
 
 
 class Silent(asyncio.Protocol):

@@ -230,6 +230,25 @@ def test_a_recorded_turn_says_how_much_of_it_is_thinking() -> None:
     assert seen == [((1, 2, 3), record.output_ids)]
 
 
+def test_ids_that_the_tokenizer_cannot_tell_the_thinking_of_fail_their_turn_alone() -> None:
+    def count(*_: Any) -> int:
+        raise IndexError("piece id is out of range")
+
+    body = b'data: {"choices": [{"text": "a", "finish_reason": "stop", "token_ids": [9]}]}\n\n'
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\ndata: [DONE]\n\n'
+    work = read_turn(
+        dialect("vllm"),
+        Request("a/0", (1, 2, 3), Sampling(0.0, 48, 0)),
+        Asked(category="qa", prompt_sha256="", segment=0, segment_started_ns=0, drafting=Drafting(0)),
+        Exchange(1, 200, [(2, body + usage)], 3),
+        name_unnamed=lambda ids, _: ids,
+        engine_counts=None,
+        count_thinking=count,
+    )
+    with pytest.raises(RequestFailed, match="out of range"):
+        at_once(work)
+
+
 def test_a_journal_without_the_number_is_still_read(run_folder: Path, run_file: RunFile) -> None:
     with Journal(run_folder, run_file) as journal:
         journal.add(turn_record(num_thinking_tokens=2))

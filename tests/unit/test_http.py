@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from speed_bench.engines import http
-from speed_bench.engines.http import Connection, Exchange, Url, events, without_tags
+from speed_bench.engines.http import Connection, Exchange, Url, events, pieces, without_tags
 from speed_bench.errors import ConfigError, RequestFailed
 from speed_bench.runner import event_loop
 
@@ -296,6 +296,22 @@ def test_events_are_the_same_wherever_their_bytes_are_cut(body: bytes) -> None:
             assert [payload for _, payload in found] == payloads
             ends = [body.index(b"\n", body.index(payload)) for payload in payloads]
             assert [at for at, _ in found] == [1 if end < first else 2 if end < second else 3 for end in ends]
+
+
+def test_a_line_without_end_is_refused_whatever_it_is_cut_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_LINE_BYTES", 1000)
+    whole = b'data: {"text": "' + 900 * b"x"
+    ends = (1, b'"}\n\n')
+    assert len(list(events(Exchange(0, 200, [(at, whole[at : at + 1]) for at in range(len(whole))] + [ends])))) == 1
+    with pytest.raises(RequestFailed, match="more than 1000 bytes"):
+        list(events(Exchange(0, 200, [(0, whole), (1, whole), ends])))
+
+
+def test_who_reads_events_can_take_a_break_where_there_are_none() -> None:
+    reads = [(0, 3 * b": ping\n\n"), (1, b'data: {"a'), (2, b'": 1}'), (3, b"\n\n")]
+    found = list(pieces(Exchange(0, 200, reads)))
+    assert [piece for piece in found if piece] == [(3, b'{"a": 1}')]
+    assert found.count(None) >= len(reads) + 2
 
 
 def test_an_error_event_is_an_event() -> None:

@@ -10,6 +10,7 @@ from simulated import simulated
 from speed_bench.config import resolve
 from speed_bench.errors import ConfigError
 from speed_bench.records import RunRecords
+from speed_bench.runner import descriptors
 from speed_bench.runner.journal import is_finished
 from speed_bench.runner.preparation import under_load
 from speed_bench.runner.tickets import SharedTickets
@@ -135,3 +136,15 @@ def test_a_prompt_that_is_run_again_is_a_turn_of_its_own(tmp_path: Path) -> None
         tmp_path / "again", num_prompts=10, limit_per_category=None, repeat_prompts=True, categories="qa"
     )
     assert {turn.repeat for turn in records.turns} == {0, 1}
+
+
+def test_workers_that_share_many_streams_need_open_files_for_their_own_ones_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 512))
+    descriptors.require(1024, 8)
+    with pytest.raises(ConfigError, match=r"1024 streams need 576 open files in each of 2 workers"):
+        descriptors.require(1024, 2)
+    with pytest.raises(ConfigError, match=r"1024 streams need 1088 open files, and this system allows 512"):
+        descriptors.require(1024)

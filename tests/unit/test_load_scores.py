@@ -96,7 +96,7 @@ def test_the_order_of_the_records_does_not_matter_to_a_load():
 def test_an_open_loop_is_steady_after_its_warm_up_until_the_last_arrival():
     run = open_run()
     found = score(run, load=OPEN.model_copy(update={"warmup_s": 5.0})).serving
-    assert (found.steady.span_s, found.steady.num_turns) == (18.0, 19)
+    assert (found.steady.span_s, found.steady.num_turns) == (18.0, 18)
     assert found.steady_output_tps.value == 5 * 18 / 18.0
     assert found.output_tps.value == 5 * 24 / 25.0
     ramped = score(run, load=OPEN.model_copy(update={"ramp_up_s": 8.0})).serving
@@ -108,8 +108,8 @@ def test_a_steady_turn_is_one_that_began_in_the_span_however_long_it_took():
     early = due("q98/0", 4.0, 4.5, num_steps=3)
     run = open_run()
     found = score(replace(run, turns=(*run.turns, slow, early)), load=OPEN.model_copy(update={"warmup_s": 5.0})).serving
-    assert found.steady.num_turns == 20
-    assert found.steady.e2e_s.value == pytest.approx((19 * 2 + 21) / 20)
+    assert found.steady.num_turns == 19
+    assert found.steady.e2e_s.value == pytest.approx((18 * 2 + 21) / 19)
     assert found.steady.ttft_s.p99 == 1.0
 
 
@@ -220,8 +220,15 @@ def test_goodput_of_a_steady_span_leaves_out_what_began_or_failed_before_it():
     load = OPEN.model_copy(update={"warmup_s": 5.0, "slo": slo(e2e_s=(90, 2.0)).slo})
     run = replace(open_run(), failures=(failed("x/0", 2.0), failed("y/0", 12.0)))
     steady = score(run, load=load).serving.steady.goodput
-    assert steady.goodput_rps.value == 19 / 18.0
-    assert (steady.goodput_share.value, steady.goodput_share.n) == (19 / 20, 20)
+    assert steady.goodput_rps.value == 1.0  # what came: the arrival that ends the span is no part of it
+    assert (steady.goodput_share.value, steady.goodput_share.n) == (18 / 19, 19)
+
+
+def test_a_turn_that_began_in_the_steady_span_and_failed_long_after_it_is_one_of_its_turns():
+    load = OPEN.model_copy(update={"warmup_s": 5.0, "slo": slo(e2e_s=(90, 2.0)).slo})
+    lost = (failed("x/0", 15.0, began_at_s=4.0), failed("y/0", 300.0, began_at_s=12.0))
+    steady = score(replace(open_run(), failures=lost), load=load).serving.steady.goodput
+    assert (steady.goodput_share.value, steady.goodput_share.n) == (18 / 19, 19)
 
 
 def test_the_interval_of_a_share_is_over_conversations_and_a_limit_that_all_keep_or_none_has_no_spread():

@@ -3,18 +3,25 @@
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from speed_bench.config import resolve
 from speed_bench.engines import dialect
 from speed_bench.engines.answers import Drafting
-from speed_bench.engines.http import Exchange
+from speed_bench.engines.http import Exchange, Url
+from speed_bench.errors import RunFolderError
+from speed_bench.models import EMBEDDED_MODEL, resolve_gguf
+from speed_bench.runner.client import Client, Target, settled
 from speed_bench.runner.slices import SLICE_S, Slices, Work, at_once
-from speed_bench.runner.turn import EVENTS_AT_ONCE, Asked, read_turn
+from speed_bench.runner.turn import PIECES_AT_ONCE, Asked, read_turn
+from speed_bench.tokens import ChatTokenizer
 from speed_bench.types import Request, Sampling
 
 EVENT = b'data: {"choices": [{"index": 0, "text": "w", "finish_reason": %s, "token_ids": [7]}]}\n\n'
+TOKENIZER = ChatTokenizer.from_gguf(resolve_gguf(EMBEDDED_MODEL.key))
 USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": %d}}\n\n'
 
 
@@ -98,7 +105,7 @@ def test_work_that_fails_holds_up_nothing() -> None:
     assert (notes, told) == ([("next", 0)], ["ZeroDivisionError()"])
 
 
-@pytest.mark.parametrize("num", [1, EVENTS_AT_ONCE, 10 * EVENTS_AT_ONCE])
+@pytest.mark.parametrize("num", [1, PIECES_AT_ONCE, 10 * PIECES_AT_ONCE])
 def test_an_answer_is_parsed_in_pieces_of_a_few_events(num: int) -> None:
     events = [EVENT % b"null"] * (num - 1) + [EVENT % b'"stop"', USAGE % num, b"data: [DONE]\n\n"]
     exchange = Exchange(0, 200, [(at, event) for at, event in enumerate(events)], len(events))
@@ -118,4 +125,46 @@ def test_an_answer_is_parsed_in_pieces_of_a_few_events(num: int) -> None:
             yield
 
     assert at_once(counted()).num_output_tokens == num
-    assert num_breaks == len(events) // EVENTS_AT_ONCE
+    assert num_breaks >= (num + 2) // PIECES_AT_ONCE + 4  # and between what is done with all of them
+
+
+class Panic(BaseException):
+    """As a panic of a library in Rust comes."""
+
+
+def raising(error: BaseException) -> Work[str]:
+    yield
+    raise error
+
+
+def returning(text: str) -> Work[str]:
+    yield
+    return text
+
+
+def refuse(_: str) -> None:
+    raise RunFolderError("the disk is full")
+
+
+async def settled_of(work: Work[str], keep: Callable[[str], None]) -> str:
+    target = Target(resolve({"engine": "simulator"})[0].engine, Url("127.0.0.1", 1), "m", Drafting(8), None, 0, 1.0)
+    client = Client(target, TOKENIZER, ())
+    try:
+        async with asyncio.timeout(5.0):
+            return await settled(client.settle(work, keep))
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), Panic("x")])
+def test_whoever_waits_for_an_answer_hears_why_it_could_not_be_parsed(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        asyncio.run(settled_of(raising(error), lambda _: None))
+
+
+def test_whoever_waits_for_an_answer_hears_that_it_could_not_be_kept() -> None:
+    kept: list[str] = []
+    assert asyncio.run(settled_of(returning("a"), kept.append)) == "a"
+    assert kept == ["a"]
+    with pytest.raises(RunFolderError, match="the disk is full"):
+        asyncio.run(settled_of(returning("a"), refuse))
