@@ -6,7 +6,7 @@ difference within a category, averaged over categories. What categories differ i
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -36,14 +36,16 @@ class Spread:
     num_conversations: int | None = None
     """That it was found from."""
     num_categories: int = NUM_CATEGORIES
-    """That these are of."""
+    """Of the runs."""
+    num_spread_categories: int = NUM_CATEGORIES
+    """Those of two conversations or more: the others show no spread."""
 
     @property
     def uncertainty(self) -> float | None:
-        """Relative standard error of `sd`: 1 / √(2 (conversations − categories)); None where it was given."""
+        """Relative standard error of `sd`: 1 / √(2 (conversations − categories of several)); None where it was given."""
         if self.num_conversations is None:
             return None
-        return 1 / math.sqrt(2 * max(self.num_conversations - self.num_categories, 1))
+        return 1 / math.sqrt(2 * max(self.num_conversations - self.num_spread_categories, 1))
 
 
 def spreads_of(runs: Sequence[RunRecords]) -> list[Spread]:
@@ -55,16 +57,18 @@ def spreads_of(runs: Sequence[RunRecords]) -> list[Spread]:
         lengths = conversation_lengths(runs[0].turns)
         found, num = within_sd(lengths)
         each = [(f"correlation {r:g}", difference_sd(found, r)) for r in CORRELATIONS]
-        return [Spread(label, sd, num, _num_categories(lengths)) for label, sd in each]
+        return [Spread(label, sd, num, *_num_categories(lengths)) for label, sd in each]
     pairs = same_input_pairs(*runs)
     if not pairs:
         raise UndefinedMetric("the runs have no turn with the same input: were the prompts the same?")
     differences = length_differences(pairs)
-    return [Spread("paired", *within_sd(differences), _num_categories(differences))]
+    return [Spread("paired", *within_sd(differences), *_num_categories(differences))]
 
 
-def _num_categories(values: Mapping[tuple[str, str], float]) -> int:
-    return len({category for category, _ in values})
+def _num_categories(values: Mapping[tuple[str, str], float]) -> tuple[int, int]:
+    """All of them, and those of two conversations or more."""
+    sizes = Counter(category for category, _ in values)
+    return len(sizes), sum(size > 1 for size in sizes.values())
 
 
 def within_sd(values: Mapping[tuple[str, str], float]) -> tuple[float, int]:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import speed_bench
+from records import run_of, steps_of, turn
 
 from speed_bench.errors import UndefinedMetric
-from speed_bench.power import conversations_needed, detectable_difference, difference_sd, within_sd
+from speed_bench.power import conversations_needed, detectable_difference, difference_sd, spreads_of, within_sd
 
 RUN = Path(__file__).parent.parent / "recordings" / "run"
 
@@ -31,6 +32,14 @@ def test_a_category_of_one_is_left_out_and_without_another_there_is_no_spread():
     assert within_sd({("qa", "a"): 1.0, ("qa", "b"): 3.0, ("math", "c"): 9.0}) == (pytest.approx(math.sqrt(2)), 2)
     with pytest.raises(UndefinedMetric, match="no category has two conversations"):
         within_sd({("qa", "a"): 1.0, ("math", "c"): 9.0})
+
+
+def test_categories_of_one_conversation_do_not_make_the_spread_less_certain():
+    several = [turn(f"several-{number}/0", steps_of(number % 3), category="qa") for number in range(12)]
+    single = [turn(f"single-{number}/0", steps_of(1), category=f"single {number}") for number in range(10)]
+    spread = spreads_of([run_of(*several, *single)])[0]
+    assert (spread.num_conversations, spread.num_categories) == (12, 11)
+    assert spread.uncertainty == pytest.approx(1 / math.sqrt(2 * (12 - 1)))
 
 
 def test_as_many_conversations_as_are_needed_detect_the_difference_and_one_fewer_do_not():
