@@ -42,7 +42,8 @@ class Spread:
 
     @property
     def uncertainty(self) -> float | None:
-        """Relative standard error of `sd`: 1 / √(2 (conversations − categories of several)); None where it was given."""
+        """Relative standard error of `sd`, None where it was given: 1 / √(2 (conversations − categories)), of those
+        categories that show a spread."""
         if self.num_conversations is None:
             return None
         return 1 / math.sqrt(2 * max(self.num_conversations - self.num_spread_categories, 1))
