@@ -22,7 +22,7 @@ from speed_bench.scores import Cell as Value
 from speed_bench.scores import Distribution, Scores
 from speed_bench.sweep.cells import Cell
 from speed_bench.sweep.choosing import DRAFT_LENGTH
-from speed_bench.sweep.folder import is_finished
+from speed_bench.sweep.folder import is_known_finished
 from speed_bench.sweep.prompts import Asked
 from speed_bench.sweep.repeats import over_runs
 from speed_bench.sweep.results import Best, CellResult, Headline, Summary
@@ -72,7 +72,7 @@ class SweepProgress:
         progress bar of its own."""
         self._sweep, self._console, self._now_s = sweep, console, now_s
         self._num_cells, self._num_ended = len(cells), 0
-        self._num_over = sum(is_finished(cell.folder(sweep)) for cell in cells)
+        self._num_over = sum(is_known_finished(cell.folder(sweep)) for cell in cells)
         self._side_by_side = side_by_side
         self._turns: dict[str, tuple[int, int, int]] = {}
         self._began_s = self._said_s = now_s()
@@ -153,7 +153,7 @@ def print_summary(summary: Summary, folder: Path, console: Console) -> None:
     for metric, words in _WHAT.items():
         found = [best for best in summary.best if best.metric == metric and best.draft_length is not None]
         if found:
-            keys = [key for key in shown if key != DRAFT_LENGTH]
+            keys = [key for key in shown if key in found[0].settings]
             title = f"best draft length by {words}"
             columns = _best_columns(found, keys, words)
             print_columns(columns, console, num_keys=len(keys), width=width, title=title)

@@ -12,7 +12,7 @@ from speed_bench.report.curve import draw_curves
 from speed_bench.report.throughput import WIDTH, Point, crossing_lines, curves_of
 from speed_bench.run_scores import SCORES
 from speed_bench.scores import Scores
-from speed_bench.sweep.choosing import DRAFT_LENGTH
+from speed_bench.sweep.choosing import DRAFT_LENGTH, where_alone
 from speed_bench.sweep.results import CellResult, Summary
 from speed_bench.sweep.spec import is_of_drafts
 
@@ -31,10 +31,12 @@ def points_of(cells: Sequence[CellResult], folder: Path) -> list[Point]:
 
 def print_curves(summary: Summary, folder: Path, console: Console) -> None:
     """Of each part of a sweep that was measured under several loads: the curve, on a terminal, and where arms cross."""
+    finished = [cell for cell in summary.cells if cell.headline is not None]
+    where = where_alone(finished)
+    swept = [key for key in summary.swept if key not in where]
     groups: dict[str, list[CellResult]] = {}
-    for cell in summary.cells:
-        if cell.headline is not None:
-            groups.setdefault(_part(cell.settings, summary.swept), []).append(cell)
+    for cell in finished:
+        groups.setdefault(_part(cell.settings, swept), []).append(cell)
     for number, (part, cells) in enumerate(groups.items()):
         for line in _lines(part, cells, folder, console, drawn=number < CURVES_SHOWN):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -50,6 +52,8 @@ def _lines(part: str, cells: Sequence[CellResult], folder: Path, console: Consol
         arm_of[name] = arm
         points.append(Point(cell.settings["concurrency"], name, _scores(cell, folder)))
     measure, found = curves_of(points)
+    if not found:
+        return
     arms: dict[str, list[pareto.Point]] = {}
     for name, each in found.items():
         arms.setdefault(arm_of[name], []).extend(_means(each))

@@ -1,10 +1,11 @@
 """Which draft length is the best under which load, and whether it is told apart from the others."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -16,6 +17,7 @@ from speed_bench.sweep.repeats import CONFIDENCE_LEVEL, MIN_RUNS, OverRuns, mean
 from speed_bench.sweep.results import Best, CellResult, Headline, Metric, Option, ToldBy
 
 DRAFT_LENGTH = "draft_length"
+_SERVERS = ("engine.url", "engine.baseline_url")
 _OverTurns = Callable[[CellResult, CellResult], Comparison | None]
 """One run against another, over the turns of both."""
 _BOOTSTRAP = Bootstrap(confidence_level=CONFIDENCE_LEVEL, resamples=2000, seed=0)
@@ -45,11 +47,11 @@ def best_draft_lengths(cells: Sequence[CellResult], folder_of: Callable[[CellRes
 
     First by Output TPS, then by time per output token. `folder_of` says where the run of a cell lies.
     """
+    drafting = [cell for cell in cells if cell.settings.get(DRAFT_LENGTH) is not None]
+    own = (DRAFT_LENGTH, *where_alone(drafting))
     groups: dict[bytes, dict[int, list[CellResult]]] = {}
-    for cell in cells:
-        length = cell.settings.get(DRAFT_LENGTH)
-        if length is not None:
-            groups.setdefault(_others(cell), {}).setdefault(length, []).append(cell)
+    for cell in drafting:
+        groups.setdefault(_key(_without(cell, own)), {}).setdefault(cell.settings[DRAFT_LENGTH], []).append(cell)
     several = [group for group in groups.values() if len(group) > 1]
 
     @cache
@@ -63,16 +65,31 @@ def best_draft_lengths(cells: Sequence[CellResult], folder_of: Callable[[CellRes
     def over_turns(mine: CellResult, other: CellResult) -> Comparison | None:
         return compared(folder_of(mine), folder_of(other))
 
-    return [_best(group, metric, over_turns) for metric in MEASURES for group in several]
+    return [_best(group, own, metric, over_turns) for metric in MEASURES for group in several]
 
 
-def _others(cell: CellResult) -> bytes:
-    """What cells of one group have in common."""
-    shared = {key: value for key, value in cell.settings.items() if key != DRAFT_LENGTH}
-    return orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
+def where_alone(cells: Sequence[CellResult]) -> tuple[str, ...]:
+    """The settings that say where a server is, if cells differ in more than these.
+
+    A server that runs already has one draft length, so with another it is another server: that keeps no cells apart.
+    Servers with equal settings are measured against each other, though, and are kept apart.
+    """
+    settings = [_key({**_without(cell, _SERVERS), "repeat": cell.repeat}) for cell in cells]
+    return _SERVERS if len(set(settings)) == len(settings) else ()
 
 
-def _best(group: Mapping[int, Sequence[CellResult]], metric: Metric, over_turns: _OverTurns) -> Best:
+def _without(cell: CellResult, keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in cell.settings.items() if key not in keys}
+
+
+def _key(settings: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
+
+
+def _best(
+    group: Mapping[int, Sequence[CellResult]], own: Collection[str], metric: Metric, over_turns: _OverTurns
+) -> Best:
+    """Of one group. `own` are the settings in which its cells may differ."""
     measure = MEASURES[metric]
     values = {length: over_runs([measure.value(run) for run in _runs(group[length])]) for length in sorted(group)}
     defined = {length: value.value for length, value in values.items() if value.value is not None}
@@ -87,7 +104,7 @@ def _best(group: Mapping[int, Sequence[CellResult]], metric: Metric, over_turns:
         options.append(Option(draft_length=length, value=value, speedup=speedup, told_apart=apart[0], by=apart[1]))
     first = next(iter(group.values()))[0]
     return Best(
-        settings={key: value for key, value in first.settings.items() if key != DRAFT_LENGTH},
+        settings=_without(first, own),
         metric=metric,
         draft_length=best,
         not_told_apart=[each.draft_length for each in options if each.draft_length == best or each.told_apart is False],

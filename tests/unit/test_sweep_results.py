@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from records import steps_of, turn
 from rich.console import Console
 
+from speed_bench.cli import sweep as sweep_verb
 from speed_bench.errors import ConfigError, EngineError, RunFolderError, UndefinedMetric
 from speed_bench.records import Segment
 from speed_bench.report.sweep import SweepProgress, duration, print_plan, print_summary
@@ -19,12 +21,13 @@ from speed_bench.runner.journal import Journal, RunFile, make_folder, read_run_f
 from speed_bench.scores import Cell as Value
 from speed_bench.sweep.cells import Cell, SweepObserver
 from speed_bench.sweep.folder import is_finished, opened, read_errors, read_sweep
+from speed_bench.sweep.here import Here
 from speed_bench.sweep.plan import plan
 from speed_bench.sweep.prompts import asked
 from speed_bench.sweep.repeats import mean_interval, over_runs, t_quantile
 from speed_bench.sweep.results import Best, Summary
 from speed_bench.sweep.running import run_sweep
-from speed_bench.sweep.spec import spec_of
+from speed_bench.sweep.spec import SweepSpec, spec_of
 from speed_bench.sweep.summary import SUMMARY, SUMMARY_CSV, summarise
 from speed_bench.types import Step, TurnRecord
 
@@ -359,6 +362,54 @@ def test_curves_take_each_load_at_its_best_draft_length_and_say_where_they_cross
     assert sentence.endswith("ngram has more steady Output TPS throughout")
 
 
+def attached(*servers: dict) -> SweepSpec:
+    """A sweep over servers that run already, under two loads."""
+    base = {"engine": {"name": "simulator", "baseline_url": "http://plain:1"}, "algorithm": "mtp"}
+    return spec_of({"base": base, "axes": {"server": list(servers), "concurrency": [1, 4]}, "order": "listed"})
+
+
+def shown_of(spec: SweepSpec, folder: Path, run_file: RunFile) -> tuple[Summary, str]:
+    """What is printed of such a sweep, with longer drafts slower; on a terminal."""
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        k, load = cell.config.draft_length or 0, cell.config.concurrency
+        return turns_at(0.2 + 0.1 * k * load**0.5, drafted=k, streams=load)
+
+    run_sweep(spec, plan(spec), folder, Written(run_file, turns_of), Silent())
+    console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True)
+    summary = summarise(folder)
+    print_summary(summary, folder, console)
+    return summary, console.export_text()
+
+
+def test_a_server_for_every_draft_length_has_a_best_one_and_one_curve(tmp_path: Path, run_file: RunFile) -> None:
+    servers = [{"engine.url": f"http://k{k}:1", "draft_length": k} for k in (3, 5)]
+    summary, shown = shown_of(attached(*servers), tmp_path / "sweep", run_file)
+    assert [(best.draft_length, len(best.options)) for best in summary.best] == [(3, 2)] * 4
+    assert "steady Output TPS against User TPS, each load at its best draft length" in shown
+    assert "mtp and none" in shown
+
+
+def test_servers_with_one_draft_length_are_not_taken_for_repeats(tmp_path: Path, run_file: RunFile) -> None:
+    servers = [{"engine.url": f"http://{name}:1", "draft_length": k} for name in "ab" for k in (3, 5)]
+    summary, _ = shown_of(attached(*servers), tmp_path / "sweep", run_file)
+    assert {best.settings["engine.url"] for best in summary.best} == {"http://a:1", "http://b:1"}
+    assert all(option.value.num_runs == 1 for best in summary.best for option in best.options)
+
+
+def test_without_a_pace_there_is_no_curve(tmp_path: Path, run_file: RunFile) -> None:
+    """Every answer arrives at once."""
+    spec = spec_of({"axes": {"concurrency": [1, 4], "draft_length": [1]}, "baseline": False, "order": "listed"})
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        return [replace(each, arrivals=((each.finished_at_s, len(each.output_ids)),)) for each in turns_at(0.3)]
+
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, turns_of), Silent())
+    console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True)
+    print_summary(summarise(tmp_path / "sweep"), tmp_path / "sweep", console)
+    assert "against User TPS" not in console.export_text()
+
+
 def test_what_is_printed_before_says_how_much_is_asked(tmp_path: Path) -> None:
     cells = plan(spec_of({"axes": {"draft_length": [1, 3]}, "order": "listed"}))
     console = Console(record=True, width=40, file=io.StringIO())
@@ -435,6 +486,51 @@ def test_a_cell_is_finished_when_all_turns_are_there_and_its_end_is_too(tmp_path
     (folder / "segments.jsonl").write_text("nonsense\n")
     with pytest.raises(RunFolderError, match="journal that cannot be read"):
         is_finished(folder)
+
+
+def test_a_cell_that_cannot_be_read_is_told_with_a_remedy_and_stops_no_other(failing: Path) -> None:
+    cells, observer = plan(FAILING), Silent()
+    (cells[0].folder(failing) / "segments.jsonl").write_text("nonsense\n")
+    (cells[1].folder(failing) / "run.json").write_text("{}")
+    SweepProgress(failing, cells, Console(file=io.StringIO()))
+    Here().run(cells[:2], failing, observer)
+    for cell, wrong in zip(cells, ("has a journal that cannot be read", "run.json cannot be used"), strict=False):
+        assert wrong in observer.ended[cell.name]
+        assert observer.ended[cell.name].endswith(f"; remove {cell.folder(failing)} to measure it again")
+
+
+def test_cells_with_all_their_turns_that_are_no_result_are_to_be_removed(
+    tmp_path: Path, run_file: RunFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = plan(FAILING)
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        if cell.config.draft_length == 3:
+            raise EngineError("the engine is gone")
+        return turns_at(0.5, drafted=cell.config.draft_length if cell.config.draft_length == 1 else 0)
+
+    monkeypatch.setattr(sweep_verb, "_place", lambda *_: Written(run_file, turns_of))
+    with pytest.raises(EngineError) as failed:
+        sweep_verb.measure(FAILING, cells, tmp_path / "sweep", Console(file=io.StringIO()))
+    folder = cells[3].folder(tmp_path / "sweep")
+    assert str(failed.value) == (
+        "2 of 4 cells failed, as said above; when the cause is gone, "
+        f"remove {folder}, which has all its turns, and go on with: speed-bench sweep {tmp_path / 'sweep'}"
+    )
+    shutil.rmtree(folder)
+    place = Written(run_file, lambda _: turns_at(0.5))
+    run_sweep(FAILING, cells, tmp_path / "sweep", place, Silent())
+    assert place.ran == [cells[2].name, cells[3].name]
+
+
+def test_a_sweep_with_nothing_left_asks_for_no_place(tmp_path: Path, run_file: RunFile) -> None:
+    class Gone:
+        def run(self, cells, sweep: Path, observer: SweepObserver) -> None:
+            raise ConfigError("no Ray cluster")
+
+    spec = spec_of({"baseline": False})
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, lambda _: turns_at(0.5)), Silent())
+    run_sweep(spec, plan(spec), tmp_path / "sweep", Gone(), Silent())
 
 
 def test_when_it_is_stopped_it_says_how_to_go_on(tmp_path: Path, run_file: RunFile) -> None:
