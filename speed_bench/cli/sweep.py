@@ -117,6 +117,7 @@ def measure(
     Raises EngineError where any failed, after all others are through.
     """
     from speed_bench.report.sweep import SweepProgress
+    from speed_bench.sweep.folder import is_known_finished
     from speed_bench.sweep.prompts import asked
     from speed_bench.sweep.running import GO_ON, run_sweep
 
@@ -125,11 +126,22 @@ def measure(
     flags = "" if place == "here" else f" --on {place}{f' --address {address}' if address else ''}"
     run_sweep(spec, cells, folder, _place(place, address, console), progress, flags=flags)
     summary = (show or print_result)(folder, console)
-    if num_failed := sum(cell.state == "failed" for cell in summary.cells):
+    failed = {cell.name: cell.baseline for cell in summary.cells if cell.state == "failed"}
+    if failed:
+        paths = [folder / "cells" / name for name, baseline in failed.items() if baseline not in failed]
         raise EngineError(
-            f"{num_failed} of {len(cells)} cells failed, as said above; when the cause is gone, "
+            f"{len(failed)} of {len(cells)} cells failed, as said above; when the cause is gone, "
+            + _remove([path for path in paths if is_known_finished(path)])
             + GO_ON.format(shlex.quote(str(folder)), flags)
         )
+
+
+def _remove(whole: "Sequence[Path]") -> str:
+    """What to do with cells that have all their turns and are no result: they are not measured again by themselves."""
+    if not whole:
+        return ""
+    more = f" and {len(whole) - 1} more that have all their turns" if len(whole) > 1 else ", which has all its turns"
+    return f"remove {shlex.quote(str(whole[0]))}{more}, and "
 
 
 def _place(name: str, address: str | None, console: "Console") -> "Place":

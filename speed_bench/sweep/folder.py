@@ -143,15 +143,33 @@ def is_finished(folder: Path) -> bool:
     """
     if not is_run(folder):
         return False
-    run = read_run_file(folder)
-    try:
-        segments = _whole_lines(folder / "segments.jsonl")
-        if not segments or not orjson.loads(segments[-1])["segment"]["whole"]:
-            return False
-        num_ended = sum(len(_whole_lines(path)) for path in folder.glob("turns-*.jsonl"))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise RunFolderError(f"{folder} has a journal that cannot be read: {error}") from error
+    with read_or_removed(folder):
+        run = read_run_file(folder)
+        try:
+            segments = _whole_lines(folder / "segments.jsonl")
+            if not segments or not orjson.loads(segments[-1])["segment"]["whole"]:
+                return False
+            num_ended = sum(len(_whole_lines(path)) for path in folder.glob("turns-*.jsonl"))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise RunFolderError(f"{folder} has a journal that cannot be read: {error}") from error
     return num_ended >= run.num_turns_planned or run.config.max_duration_s is not None
+
+
+def is_known_finished(folder: Path) -> bool:
+    """As `is_finished`, but no where the folder cannot be read: what is wrong with a cell is said when it is run."""
+    try:
+        return is_finished(folder)
+    except RunFolderError:
+        return False
+
+
+@contextmanager
+def read_or_removed(folder: Path) -> Iterator[None]:
+    """While a cell is read: where that fails, the error says what to do about it."""
+    try:
+        yield
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; remove {folder} to measure it again") from error
 
 
 def _whole_lines(path: Path) -> list[bytes]:

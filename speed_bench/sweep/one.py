@@ -5,6 +5,7 @@ from pathlib import Path
 from speed_bench.runner import benchmark
 from speed_bench.runner.journal import is_finished, is_run, locked, read_records, set_aside
 from speed_bench.sweep.cells import Cell
+from speed_bench.sweep.folder import read_or_removed
 
 
 def run_cell(cell: Cell, sweep: Path, observer: benchmark.Observer) -> None:
@@ -16,7 +17,8 @@ def run_cell(cell: Cell, sweep: Path, observer: benchmark.Observer) -> None:
     folder = cell.folder(sweep)
     begun = False
     if is_run(folder):
-        records = read_records(folder)
+        with read_or_removed(folder):
+            records = read_records(folder)
         if is_finished(records):
             if records.segments and records.segments[-1].whole:
                 return

@@ -7,7 +7,7 @@ from pathlib import Path
 from speed_bench.errors import SpeedBenchError
 from speed_bench.run_scores import require_as_asked, score_folder
 from speed_bench.sweep.cells import Cell, Place, SweepObserver
-from speed_bench.sweep.folder import is_finished, opened, read_errors, write_error
+from speed_bench.sweep.folder import is_known_finished, opened, read_errors, write_error
 from speed_bench.sweep.spec import SweepSpec
 from speed_bench.types import Outcome
 
@@ -26,26 +26,21 @@ def run_sweep(
         keeper = _Keeper(folder, observer)
         left, said = [], read_errors(folder)
         for cell in cells:
-            if not _is_finished(cell, folder):
+            if not is_known_finished(cell.folder(folder)):
                 left.append(cell)
             elif cell.name in said:  # it may have been finished by hand since
                 write_error(folder, cell, keeper.wrong_with(cell))
+        if not left:
+            return  # a cluster that is gone is not needed to say so
         try:
             place.run(left, folder, keeper)
         except (KeyboardInterrupt, SpeedBenchError) as stopped:
-            num_finished = sum(_is_finished(cell, folder) for cell in cells)
+            num_finished = sum(is_known_finished(cell.folder(folder)) for cell in cells)
             stopped.__notes__ = [
                 f"{num_finished} of {len(cells)} cells are finished, and every finished turn of the others is kept; "
                 + GO_ON.format(shlex.quote(str(folder)), flags)
             ]
             raise
-
-
-def _is_finished(cell: Cell, folder: Path) -> bool:
-    try:
-        return is_finished(cell.folder(folder))
-    except SpeedBenchError:
-        return False  # what is wrong with it is said when it is run
 
 
 class _Keeper:
