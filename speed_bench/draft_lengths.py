@@ -127,13 +127,22 @@ class _Predictor:
             raise ConfigError("--acceptance-length is that of one draft length, and here are several; give --rates")
 
     def prediction(self) -> Prediction:
-        points = [*self.points, *self._others()]
+        others = [(point, self._takes_time(point)) for point in self._others()]
+        points = [*self.points, *(point for point, takes_time in others if takes_time)]
         return Prediction(
             t_ar_s=self.given.t_ar_s or self._estimate(self.t_ar, "step time without speculation"),
             prefill_s_per_token=self.ratios.estimate(self._prefill_s(), self.num) if self.tells_prefill else None,
             line=self._line_found(),
             rows=tuple(self._row(point) for point in sorted(points, key=lambda point: point.draft_length or 0)),
+            beyond_line=tuple(
+                point.draft_length for point, takes_time in others if point.draft_length and not takes_time
+            ),
         )
+
+    def _takes_time(self, point: _Point) -> bool:
+        """Whether the line of step times is above 0 there: one that falls is not, far enough out."""
+        time = point.given or self._estimate(point.decode_s, "step time")
+        return (time.value if time.low is None else time.low) > 0
 
     def _others(self) -> list[_Point]:
         """Draft lengths that have no step time of their own. One whose acceptance was never seen is left out."""

@@ -85,6 +85,8 @@ class Prediction:
     """Of others, in decode time; None where it cannot be told apart."""
     line: StepTimeLine | None
     rows: tuple[Expected, ...]
+    beyond_line: tuple[int, ...] = ()
+    """Draft lengths that have no row, because their step time on the line, or what bounds it, is not above 0."""
 
     @property
     def best(self) -> Expected | None:

@@ -147,8 +147,12 @@ def _sentences(outlook: Outlook) -> Iterator[str]:
     yield without
     if line := prediction.line:
         off = "two points" if line.residual_s is None else f"residual {1e3 * line.residual_s:.3f} ms"
-        fitted = f"{1e3 * line.base_s:.2f} + {1e3 * line.per_draft_token_s:.3f} · k"
+        sign = "−" if line.per_draft_token_s < 0 else "+"
+        fitted = f"{1e3 * line.base_s:.2f} {sign} {1e3 * abs(line.per_draft_token_s):.3f} · k"
         yield f"t_sd{', prefill of others apart,' if apart else ''} is {fitted} ms ({off})"
+    if prediction.beyond_line:
+        lengths = ", ".join(map(str, prediction.beyond_line))
+        yield f"k = {lengths}: left out, because the line of step times, or its interval, falls to 0 there"
     if nums := {row.num_conversations for row in prediction.rows if row.num_conversations}:
         yield f"n: {', '.join(f'{num:,}' for num in sorted(nums))} conversations; intervals are 95 % ones, over them"
     if best := prediction.best:
