@@ -15,7 +15,7 @@ from speed_bench.errors import RunFolderError, SpeedBenchError
 from speed_bench.prediction import Prediction
 from speed_bench.reconciliation import reconcile
 from speed_bench.records import RunRecords
-from speed_bench.run_scores import SCORES, baseline_folder, read_baseline, what_drafted
+from speed_bench.run_scores import SCORES, baseline_folder, num_drafted, read_baseline, what_drafted
 from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file
 from speed_bench.scores import Bootstrap, Comparison, Scores
 from speed_bench.step_sums import sum_steps
@@ -135,9 +135,11 @@ def _read(folder: Path, *, named: bool) -> _Read:
     run, records = read_run_file(folder), read_records(folder)
     if not any(whole_segments(records)):
         raise RunFolderError(f"{folder} has no finished turn that can be timed; finish it with --resume")
-    drafts = what_drafted(reconcile(records))
-    if run.config.algorithm == "none" and drafts:
+    counts = reconcile(records)
+    if run.config.algorithm == "none" and (drafts := what_drafted(counts)):
         raise RunFolderError(f"{folder} is no run without speculation: it drafted ({drafts})")
+    if run.config.algorithm != "none" and num_drafted(counts) == 0:
+        raise RunFolderError(f"{folder} is no run with speculation: not one token was drafted")
     own = baseline_folder(folder, run)
     draft = run.provenance.draft.model_dump_json() if run.provenance.draft else ""
     return _Read(

@@ -66,6 +66,13 @@ def what_drafted(found: Reconciliation) -> str | None:
     return None
 
 
+def num_drafted(found: Reconciliation) -> int | None:
+    """Drafted tokens, or steps that verified some where tokens are not known; None where neither side says."""
+    turns, engine = found.turns, found.engine
+    said = (turns.drafted, turns.verify_steps, engine.drafted, engine.verify_steps)
+    return next((num for num in said if num is not None), None)
+
+
 def require_as_asked(scores: Scores, algorithm: str) -> str | None:
     """A run that asked for speculation and had none is not a result, nor is the opposite: raises EngineError.
 
@@ -75,15 +82,13 @@ def require_as_asked(scores: Scores, algorithm: str) -> str | None:
         if drafted := what_drafted(scores.reconciliation):
             raise EngineError(f"no speculation was asked for (algorithm 'none'), but the engine drafted ({drafted})")
         return None
-    turns, engine = scores.reconciliation.turns, scores.reconciliation.engine
-    said = (turns.drafted, turns.verify_steps, engine.drafted, engine.verify_steps)
-    first = next((num for num in said if num is not None), None)
+    num = num_drafted(scores.reconciliation)
     length = scores.acceptance.overall.acceptance_length.value
-    if first == 0:
+    if num == 0:
         raise EngineError(
             f"speculation was asked for (algorithm '{algorithm}'), but not one token was drafted in {scores.num_turns} "
             "turns: either the engine ran without it, or the answers are too short for it (raise --max-tokens)"
         )
-    if first is None and (length is None or length <= 1):
+    if num is None and (length is None or length <= 1):
         return "whether anything was drafted cannot be told: neither the turns nor the engine say"
     return None

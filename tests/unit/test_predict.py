@@ -106,6 +106,17 @@ def test_times_of_several_draft_lengths_give_the_best_one(capsys: pytest.Capture
     assert "\n** beyond what was run" in shown
 
 
+@pytest.mark.parametrize(("times", "last", "left_out"), [("1=30ms,3=22ms", 8, "9"), ("1=30±1ms,3=22±1ms", 7, "8, 9")])
+def test_where_the_line_of_step_times_falls_to_0_there_is_no_row(
+    capsys: pytest.CaptureFixture[str], times: str, last: int, left_out: str
+):
+    run_predict("--rates", "0.7,0.6,0.5", "--t-ar", "19.6ms", "--t-sd", times, "--extend-to", "9")
+    shown = capsys.readouterr().out
+    assert "t_sd is 34.00 − 4.000 · k ms (two points)" in shown
+    assert re.findall(r"^ *(\d)\*\*", shown, re.MULTILINE) == [str(k) for k in range(4, last + 1)]
+    assert f"k = {left_out}: left out, because the line of step times, or its interval, falls to 0 there" in shown
+
+
 def test_the_examples_of_the_page_give_what_they_show(capsys: pytest.CaptureFixture[str]):
     """Those that need no run."""
     page = (Path(__file__).parent.parent.parent / "docs" / "predict.md").read_text("utf-8")
@@ -221,6 +232,21 @@ def test_the_cells_of_a_sweep_are_found_with_the_baseline_they_share(
     shown = capsys.readouterr().out
     assert sentence in shown
     assert "note: simulated" in shown
+
+
+def test_a_cell_that_drafted_nothing_is_left_out_and_a_run_refused(loops: dict[int, RunRecords], tmp_path: Path):
+    base = {"engine": "simulator", "algorithm": "mtp", "max_tokens": 256, "concurrency": 4}
+    cells = sweep_of({"draft_length": [1, 4]}, base)
+    for cell in cells:
+        write_run(
+            cell.folder(tmp_path), cell.config, loops[1 if cell.config.draft_length == 1 else 0], cell.baseline_at
+        )
+    write_sweep(tmp_path, cells)
+    [outlook], left_out = predict_runs([tmp_path], Given(), bootstrap=BOOTSTRAP)
+    assert [row.draft_length for row in outlook.prediction.rows] == [1]
+    assert [sentence.endswith("no run with speculation: not one token was drafted") for sentence in left_out] == [True]
+    with pytest.raises(RunFolderError, match="not one token was drafted"):
+        predict_runs([cells[-1].folder(tmp_path)], Given(), bootstrap=BOOTSTRAP)
 
 
 def sweep_of(axes: dict, base: dict) -> list[Cell]:
