@@ -19,7 +19,7 @@ NO_NODE_S = 60.0
 SILENCE_S = 60.0
 """How long a process that cannot be reached may come back."""
 WAIT_S = 0.25
-"""How long news are waited for at the other end."""
+"""How long a node has peace before it is asked for news: looking for them takes time from what it measures."""
 
 
 class Lost(Exception):
@@ -54,11 +54,12 @@ class There:
             raise Lost(self._how(error)) from error
 
     async def news(self, held: Mapping[str, Held], num_heard: int) -> News:
-        """As `RemoteProcess.news`. Raises Lost where it is gone, or stays out of reach."""
+        """As `RemoteProcess.news`, after `WAIT_S`. Raises Lost where it is gone, or stays out of reach."""
+        await asyncio.sleep(WAIT_S)
         deadline = asyncio.get_running_loop().time() + SILENCE_S
         while True:
             try:
-                found: News = await self.ask("news", held, num_heard, WAIT_S)
+                found: News = await self.ask("news", held, num_heard)
             except Lost as lost:
                 passing = isinstance(lost.__cause__, self._ray.exceptions.ActorUnavailableError)
                 if not passing or asyncio.get_running_loop().time() >= deadline:

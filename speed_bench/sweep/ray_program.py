@@ -37,7 +37,7 @@ class Program:
         await self.there.ask("send", packed(message))
 
     async def gather(self) -> list[Any]:
-        """What it has told since, after all that it wrote before that is here. Waits a moment for any.
+        """What it has told since, after all that it wrote before that is here. Waits a moment first.
 
         Raises Lost; RunFolderError where it cannot be written here.
         """

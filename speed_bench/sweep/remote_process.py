@@ -26,7 +26,6 @@ from speed_bench.sweep.shipping import Copy, Held, Parcel, news
 PREFIX = "speed-bench-"
 OWNER = "program.owner"
 """The file that names the process which looks after a folder."""
-POLL_S = 0.05
 LET_GO = b"let go"
 """The last that a program reads which is asked to stop: whoever started it looks after its folder. Without it, the
 program does."""
@@ -105,16 +104,11 @@ class RemoteProcess:
                 self._input.write(message)
                 self._input.flush()
 
-    def news(self, held: Mapping[str, Held], num_heard: int, wait_s: float = 0.0) -> News:
-        """What a copy of the run folder lacks, and what was told after so many bytes; waits a while for any."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            exit_code = self._process.poll() if self._process else None  # each of these before what it speaks of
-            told = self._told(num_heard)
-            parcels = tuple(news(self._run_folder, held))
-            if told or parcels or exit_code is not None or time.monotonic() >= deadline:
-                return News(told, parcels, exit_code)
-            time.sleep(POLL_S)
+    def news(self, held: Mapping[str, Held], num_heard: int) -> News:
+        """What a copy of the run folder lacks, and what was told after so many bytes."""
+        exit_code = self._process.poll() if self._process else None  # each of these before what it speaks of
+        told = self._told(num_heard)
+        return News(told, tuple(news(self._run_folder, held)), exit_code)
 
     def clock(self) -> int:
         """The clock that all processes of this node share, in nanoseconds."""

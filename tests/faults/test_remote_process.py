@@ -51,7 +51,7 @@ class Driver:
         process.start(MODULE, job, cell.folder(node.folder), self.copy.parcels(), "/nowhere", {})
 
     def gather(self) -> bool:
-        news = self.process.news(self.copy.held, self._num_heard, wait_s=0.1)
+        news = self.process.news(self.copy.held, self._num_heard)
         self.copy.take(news.parcels)
         found, num = messages(news.told)
         self._num_heard += num

@@ -1,10 +1,13 @@
 """Whether what answers at an address can be Ray, and what cells ask of a cluster; without Ray itself."""
 
+import asyncio
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +19,8 @@ from speed_bench.sweep.cells import Cell
 from speed_bench.sweep.on_ray import OnRay
 from speed_bench.sweep.ray_cluster import Resources, probe
 from speed_bench.sweep.ray_demand import demand, placed, sole_use
+from speed_bench.sweep.ray_node import WAIT_S, There
+from speed_bench.sweep.remote_process import News
 
 
 @contextmanager
@@ -115,3 +120,21 @@ def test_cells_that_would_disturb_each_other_share_a_name():
     assert sole_use(first.config) == sole_use(second.config)
     assert sole_use(cell_of(**{"engine.port": 8000}).config) == "port 8000"
     assert sole_use(cell_of().config) is None
+
+
+def test_a_node_that_always_has_news_is_asked_four_times_a_second():
+    asked_at_s: list[float] = []
+
+    async def busy(held: object, num_heard: int) -> News:
+        asked_at_s.append(time.monotonic())
+        return News(b"a turn", (), None)
+
+    errors = SimpleNamespace(RayTaskError=OSError, RayError=OSError)
+    there = There(SimpleNamespace(exceptions=errors), SimpleNamespace(news=SimpleNamespace(remote=busy)))
+
+    async def listen() -> None:
+        for num_heard in range(4):
+            await there.news({}, num_heard)
+
+    asyncio.run(listen())
+    assert asked_at_s[-1] - asked_at_s[0] > 2.9 * WAIT_S
