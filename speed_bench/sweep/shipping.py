@@ -32,7 +32,8 @@ class Held(NamedTuple):
 
     num_bytes: int
     ending: int
-    """CRC-32 of the last bytes, at most `ENDING_BYTES`: by them one that was begun anew is told from one that grew."""
+    """CRC-32 by which one that was begun anew is told from one that grew: of turns and logs, which may be large, the last
+    `ENDING_BYTES`; of any other all bytes."""
 
 
 class Parcel(NamedTuple):
@@ -79,7 +80,7 @@ def _names(folder: Path) -> Iterator[str]:
 def _missing(folder: Path, name: str, held: Held | None) -> Parcel | None:
     try:
         with (folder / name).open("rb") as file:
-            known = held is not None and held_of(file, held.num_bytes) == held
+            known = held is not None and held_of(file, name, held.num_bytes) == held
             at = held.num_bytes if held and known else 0
             file.seek(at)
             data = file.read(CHUNK_BYTES if GROWING.fullmatch(name) else -1)
@@ -92,9 +93,9 @@ def _missing(folder: Path, name: str, held: Held | None) -> Parcel | None:
     return Parcel(name, at, data) if data or (held is not None and not known) else None
 
 
-def held_of(file: IO[bytes], num_bytes: int) -> Held:
+def held_of(file: IO[bytes], name: str, num_bytes: int) -> Held:
     """The first bytes of a file as a copy that has no more would say it; fewer where it is shorter."""
-    start = max(0, num_bytes - ENDING_BYTES)
+    start = max(0, num_bytes - ENDING_BYTES) if GROWING.search(name) else 0
     file.seek(start)
     ending = file.read(num_bytes - start)
     return Held(start + len(ending), zlib.crc32(ending))
@@ -120,11 +121,12 @@ class Copy:
                 with path.open("rb+") as file:
                     data = file.read()
                     if name.endswith(".jsonl"):
-                        file.truncate(data.rfind(b"\n") + 1)
-                    self._held[name] = held_of(file, len(data))
+                        data = data[: data.rfind(b"\n") + 1]
+                        file.truncate(len(data))
+                    self._held[name] = held_of(file, name, len(data))
             except OSError as error:
                 raise unwritable(path, error) from error
-            self._count(name, data[: self._held[name].num_bytes])
+            self._count(name, data)
 
     @property
     def held(self) -> dict[str, Held]:
@@ -169,7 +171,7 @@ class Copy:
         else:
             self._append(path, at, data, had)
         with path.open("rb") as file:
-            self._held[name] = held_of(file, at + len(data))
+            self._held[name] = held_of(file, name, at + len(data))
         self._count(name, data)
 
     def _replace(self, path: Path, data: bytes) -> None:

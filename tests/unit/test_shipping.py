@@ -294,9 +294,28 @@ def test_any_order_of_growing_and_asking_gives_the_same_folder(there, copy):
     assert contents(copy.folder) == contents(there)
 
 
-def test_held_says_less_of_a_file_that_is_shorter(tmp_path):
+@pytest.mark.parametrize("name", ["run.json", "turns-0.jsonl"])
+def test_held_says_less_of_a_file_that_is_shorter(tmp_path, name):
     (tmp_path / "file").write_bytes(b"abc")
     with (tmp_path / "file").open("rb") as file:
-        assert shipping.held_of(file, 3) == shipping.held_of(file, 10)
-        assert shipping.held_of(file, 2) != shipping.held_of(file, 3)
-        assert shipping.held_of(file, 0) == Held(0, 0)
+        assert shipping.held_of(file, name, 3) == shipping.held_of(file, name, 10)
+        assert shipping.held_of(file, name, 2) != shipping.held_of(file, name, 3)
+        assert shipping.held_of(file, name, 0) == Held(0, 0)
+
+
+def test_a_file_that_is_sent_whole_is_sent_again_when_its_beginning_has_changed(there, copy):
+    ending = b"the same" * shipping.ENDING_BYTES
+    (there / "run.json").write_bytes(b"1" + ending)
+    ship(there, copy)
+    (there / "run.json").write_bytes(b"2" + ending)
+    ship(there, copy)
+    assert contents(copy.folder) == contents(there)
+
+
+def test_a_copy_whose_torn_line_is_long_says_that_it_has_what_stands_before_it(there, copy):
+    (there / "turns-0.jsonl").write_bytes(b'{"turn": 1}\n')
+    ship(there, copy)
+    held = copy.held
+    with (copy.folder / "turns-0.jsonl").open("ab") as file:
+        file.write(b"x" * 2 * shipping.ENDING_BYTES)
+    assert Copy(copy.folder).held == held
