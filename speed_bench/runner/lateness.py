@@ -8,7 +8,7 @@ import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -106,9 +106,12 @@ class LoopWatch:
             os.close(self._file)
             self._file = None
 
-    def lateness(self) -> Lateness | None:
-        """Over all points so far, each value the worse of the two kinds; None before the first."""
-        kinds = [points for points in (self._late_s, self._behind_s) if points]
+    def lateness(self, waits_s: Sequence[float] = ()) -> Lateness | None:
+        """Over all points so far, each value the worst of their kinds; None before the first.
+
+        `waits_s` are of another kind: what else of ours the load waited for.
+        """
+        kinds = [points for points in (self._late_s, self._behind_s, waits_s) if points]
         if not kinds:
             return None
         each = [{**percentiles(points), "max": max(points)} for points in kinds]

@@ -5,6 +5,7 @@ that has become free wait for it.
 """
 
 import asyncio
+from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -33,6 +34,9 @@ class Prepared(NamedTuple):
 class Load(Protocol):
     """A load, or a worker's share of one."""
 
+    waits_s: "array[float]"
+    """For how long each conversation that was due and had a stream waited for its prompt: that is our own delay."""
+
     async def prepare(self) -> None:
         """Encode what is sent first, before anything is timed."""
 
@@ -60,6 +64,7 @@ class ClosedLoop:
         self.tickets = tickets
         self.client = client
         self.keep = keep
+        self.waits_s = array("d")  # here none is due before it is ready
         self._firsts: dict[int, Prepared] = {}
         self._ahead: deque[asyncio.Task[Prepared]] = deque()
         self._was_cut = False
@@ -137,6 +142,7 @@ class OpenLoop:
         self.times_s = times_s
         self.client = client
         self.keep = keep
+        self.waits_s = array("d")
         self._numbers = deque(tasks)
         self._ahead: deque[tuple[int, asyncio.Task[Prepared]]] = deque()
 
@@ -161,7 +167,9 @@ class OpenLoop:
 
         async def begin_by_the_clock(group: asyncio.TaskGroup) -> None:
             async def lead(waiting: asyncio.Task[Prepared], slot: int, due_ns: int) -> None:
+                from_ns = client.clock()
                 task, first = await waiting
+                self.waits_s.append((client.clock() - from_ns) / 1e9)
                 when = {"due_ns": due_ns, "until_ns": until_ns}
                 await self.script.lead(task, slot, client, self.keep, first=first, group=group, **when)
                 free.put_nowait(slot)

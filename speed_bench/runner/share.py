@@ -97,7 +97,7 @@ class Session:
             cpu_s = time.process_time()
             ended_at_s = await self._load.run()
             use = ClientUse(1, client.num_reads, time.process_time() - cpu_s)
-            return Told(watch.lateness(), use, ended_at_s)
+            return Told(watch.lateness(self._load.waits_s), use, ended_at_s)
 
 
 def _load(plan: Plan, share: Share, script: Script, client: Client, keep: Callable[[Outcome], None]) -> Load:

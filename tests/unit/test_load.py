@@ -1,7 +1,9 @@
 """Which conversation is asked when: closed and open loops, on the simulator."""
 
-from itertools import pairwise
+import time
+from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows import rows
@@ -11,7 +13,9 @@ from speed_bench.config import resolve
 from speed_bench.errors import ConfigError
 from speed_bench.records import RunRecords
 from speed_bench.runner import descriptors
+from speed_bench.runner.conversation import Script
 from speed_bench.runner.journal import is_finished
+from speed_bench.runner.load import AHEAD_OPEN
 from speed_bench.runner.preparation import under_load
 from speed_bench.runner.tickets import SharedTickets
 from speed_bench.types import Conversation
@@ -148,3 +152,21 @@ def test_workers_that_share_many_streams_need_open_files_for_their_own_ones_alon
         descriptors.require(1024, 2)
     with pytest.raises(ConfigError, match=r"1024 streams need 1088 open files, and this system allows 512"):
         descriptors.require(1024)
+
+
+def test_in_an_open_loop_a_prompt_that_is_not_ready_when_it_is_due_makes_the_client_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, num = Script.prepare, count(1)  # of the prompts that were asked for
+
+    def slow(*args: Any) -> Any:
+        if next(num) > AHEAD_OPEN:  # those before are ready when the load begins
+            time.sleep(0.3)
+        return prepare(*args)
+
+    load = {"arrivals": "constant", "rate": 1000.0, "num_prompts": AHEAD_OPEN + 3, "repeat_prompts": True}
+    flags = {**load, "concurrency": AHEAD_OPEN + 3, "max_tokens": 2, "ignore_eos": True, "workers": 1}
+    [in_time] = simulated(tmp_path / "ready", **flags).segments
+    monkeypatch.setattr(Script, "prepare", slow)
+    [late] = simulated(tmp_path / "slow", **flags).segments
+    assert in_time.lateness.max_s < 0.5 < late.lateness.max_s
