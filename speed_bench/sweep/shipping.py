@@ -32,8 +32,8 @@ class Held(NamedTuple):
 
     num_bytes: int
     ending: int
-    """CRC-32 by which one that was begun anew is told from one that grew: of turns and logs, which may be large, the last
-    `ENDING_BYTES`; of any other all bytes."""
+    """CRC-32 by which one that was begun anew is told from one that grew: of turns and logs, which may be large, of the
+    last `ENDING_BYTES`; of any other of all."""
 
 
 class Parcel(NamedTuple):
