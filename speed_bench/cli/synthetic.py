@@ -9,7 +9,7 @@ import click
 from speed_bench.cli.group import cli
 from speed_bench.cli.run_options import config_options, settings_given
 from speed_bench.cli.sweep import new_folder
-from speed_bench.errors import ConfigError, SpeedBenchError
+from speed_bench.errors import ConfigError, RunFolderError, SpeedBenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,11 @@ def synthetic(
     given, recorded, begun = settings_given(flags), None, None
     if out is not None:
         begun = pair.open_comparison(out, resume=resume)
-        if resume and journal.is_run(out / pair.REAL):
+        if resume:
+            if not journal.is_run(out / pair.REAL):
+                raise RunFolderError(
+                    f"{out}: nothing was measured yet; leave out --resume, and give its settings again"
+                )
             before = journal.read_run_file(out / pair.REAL)
             recorded = (before.config, before.protocol)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import speed_bench
 from records import run_of, steps_of, turn
 from rich.console import Console
 from small_editions import write_edition
@@ -253,6 +254,15 @@ def test_a_folder_holds_one_comparison(tmp_path: Path, run_file: RunFile) -> Non
     (tmp_path / "other" / "notes").touch()
     with pytest.raises(RunFolderError, match="holds other files"):
         open_comparison(tmp_path / "other", resume=False)
+
+
+def test_what_was_not_measured_yet_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
+    write_comparison(tmp_path / "out", Synthetic(random_edition="random:9", numbers=None))
+    done = speed_bench("synthetic", "--out", tmp_path / "out", "--resume", check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {tmp_path / 'out'}: nothing was measured yet; leave out --resume, and give its settings again\n"
+    )
 
 
 def test_the_simulator_takes_the_acceptance_of_random_prompts_beside_that_of_real_ones() -> None:
