@@ -25,9 +25,12 @@ _Pairs = Sequence[tuple[TurnRecord, TurnRecord]]
 """Turns of the run with the same turn of the baseline."""
 
 
-def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None) -> Comparison:
-    """The run against the baseline. Intervals are drawn over conversations, both sides together."""
-    refusal = _refusal(run, baseline)
+def compare(run: RunRecords, baseline: RunRecords, bootstrap: Bootstrap | None, apart: str | None = None) -> Comparison:
+    """The run against the baseline. Intervals are drawn over conversations, both sides together.
+
+    `apart` says why their speeds are not to be compared, such as another machine: it is the reason of the speed-ups.
+    """
+    refusal = apart or _refusal(run, baseline)
     timed = [turn.arrivals for segment in whole_segments(baseline) for turn in segment]
     pairs = _pairs(run, baseline)
     same_input = _same_input(pairs)

@@ -8,6 +8,7 @@ import os
 import platform
 import struct
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -73,6 +74,12 @@ class Hardware(_Record):
     release: str
     machine: str
     gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What speed depends on most, in words: its processor, and its accelerators with their drivers."""
+        gpus = Counter(f"{gpu.name} ({gpu.memory_mib or '?'} MiB, driver {gpu.driver})" for gpu in self.gpus)
+        return ", ".join([self.cpu, *(f"{num} x {gpu}" for gpu, num in gpus.items())])
 
 
 class Provenance(_Record):

@@ -15,7 +15,7 @@ from speed_bench.errors import RunFolderError, SpeedBenchError
 from speed_bench.prediction import Prediction
 from speed_bench.reconciliation import reconcile
 from speed_bench.records import RunRecords
-from speed_bench.run_scores import SCORES, baseline_folder, num_drafted, read_baseline, what_drafted
+from speed_bench.run_scores import SCORES, baseline_folder, num_drafted, read_baseline, what_drafted, why_no_speedup
 from speed_bench.runner.journal import RunFile, is_run, read_records, read_run_file
 from speed_bench.scores import Bootstrap, Comparison, Scores
 from speed_bench.step_sums import sum_steps
@@ -169,8 +169,10 @@ def _outlook(
     """Of the runs of one drafter under one load. `baselines` are those that were found so far; more are read."""
     config, others = members[0].run.config, _baselines_of(members, baselines)
     if not others and given.t_ar_s is None:
+        apart = why_no_speedup(members[0].folder, members[0].run)
+        why = f", because {apart}" if apart else ""
         raise RunFolderError(
-            f"{members[0].folder} has no baseline: name a run without speculation under the same load, "
+            f"{members[0].folder} has no baseline{why}: name a run without speculation under the same load, "
             "or give its step time, such as --t-ar 19.6ms"
         )
     compared = {read.folder: _compare(read, others, bootstrap) for read in members}
@@ -190,11 +192,14 @@ def _outlook(
 
 
 def _baselines_of(members: Sequence[_Read], found: dict[Path, _Read]) -> dict[Path, RunRecords]:
-    """The runs that these are compared with, by where they lie, and all others that were found under the same load."""
+    """The runs that these are compared with, by where they lie, and all others that were found under the same load.
+
+    One of another machine, engine version or model is none of them.
+    """
     others = {path: read.records for path, read in found.items() if read.load == members[0].load}
     for read in members:
         at = read.own_baseline.resolve() if read.own_baseline else None
-        if at is None or at in others:
+        if at is None or at in others or why_no_speedup(read.folder, read.run):
             continue
         records = found[at].records if at in found else read_baseline(read.folder, read.run)
         if records and any(whole_segments(records)):

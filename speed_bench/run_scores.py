@@ -22,7 +22,8 @@ def score_folder(folder: Path) -> Scores:
     run = read_run_file(folder)
     records, baseline = read_records(folder), read_baseline(folder, run)
     drafted = what_drafted(reconcile(baseline)) if baseline else None
-    scores = score(records, None if drafted else baseline, load=load_of(run.config))
+    apart = why_no_speedup(folder, run) if baseline else None
+    scores = score(records, None if drafted else baseline, load=load_of(run.config), apart=apart)
     write_whole(folder / SCORES, scores.model_dump(mode="json"))
     if drafted:
         raise EngineError(
@@ -48,12 +49,43 @@ def read_baseline(folder: Path, run: RunFile) -> RunRecords | None:
     at = baseline_folder(folder, run)
     if at is None:
         return None
-    other = read_run_file(at).config
-    if changed := run.config.without_speculation().difference(other.without_speculation()):
+    other = read_run_file(at)
+    changed = list(run.config.without_speculation().difference(other.config.without_speculation()))
+    if changed := changed or _other_contents(run, other):
         raise RunFolderError(f"{at} is no baseline of this run: it differs in {', '.join(changed)}")
-    if other.algorithm != "none":
-        raise RunFolderError(f"{at} is no baseline: it drafts with '{other.algorithm}'")
+    if other.config.algorithm != "none":
+        raise RunFolderError(f"{at} is no baseline: it drafts with '{other.config.algorithm}'")
     return read_records(at)
+
+
+def _other_contents(run: RunFile, other: RunFile) -> list[str]:
+    """What is not the same in two runs though it has the same name."""
+    mine, theirs = run.provenance, other.provenance
+    models = [facts.model for facts in (mine, theirs)]
+    if run.config.engine.attached:  # two servers may serve it under two names
+        models = [model.model_copy(update={"file": ""}) for model in models]
+    found = {"the model's contents": models[0] != models[1], "the tokenizer": mine.tokenizer != theirs.tokenizer}
+    return [name for name, differs in found.items() if differs]
+
+
+def why_no_speedup(folder: Path, run: RunFile) -> str | None:
+    """What else than speculation a run and its baseline differ in, so that they have no speed-up; None: nothing known.
+
+    The machine is that of the client, so it is not looked at where the engine may be on another one.
+    """
+    at = baseline_folder(folder, run)
+    if at is None:
+        return None
+    other, engine = read_run_file(at), run.config.engine
+    if changed := _other_contents(run, other):
+        return f"the baseline differs in {' and '.join(changed)}"
+    mine, theirs = run.provenance, other.provenance
+    versions = theirs.engine_version, mine.engine_version
+    if None not in versions and versions[0] != versions[1]:
+        return f"the baseline had another version of the engine: {versions[0]}, not {versions[1]}"
+    if engine.attached or engine.launch or mine.hardware.kind == theirs.hardware.kind:
+        return None
+    return f"the baseline ran on another machine: {theirs.hardware.kind}; not {mine.hardware.kind}"
 
 
 def what_drafted(found: Reconciliation) -> str | None:

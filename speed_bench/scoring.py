@@ -49,12 +49,14 @@ def score(
     baseline: RunRecords | None = None,
     *,
     load: Load | None = None,
+    apart: str | None = None,
     confidence_level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Scores:
     """All numbers of a run made under `load` (`load_of`), and of its comparison with `baseline` where one is given.
 
+    `apart` says why they have no speed-up, where that is not in their records: see `compare`.
     The order of the turns does not matter, and the same records give the same scores. Raises
     UndefinedMetric for a run without a decode step, RunFolderError for a turn whose steps and
     tokens contradict each other.
@@ -94,7 +96,7 @@ def score(
             parts=_parts(conversations, bootstrap, undefined),
         ),
         serving=serving,
-        baseline=None if baseline is None else compare(run, _in_order(baseline), bootstrap),
+        baseline=None if baseline is None else compare(run, _in_order(baseline), bootstrap, apart),
         reconciliation=reconciliation,
         bootstrap=bootstrap,
         num_conversations=len(conversations),

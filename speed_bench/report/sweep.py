@@ -289,6 +289,9 @@ def _sentences(summary: Summary, folder: Path, client: bool) -> list[str]:
             f"[yellow]client_limited in {_cells(limited)}: such percentiles are not the engine's alone; "
             "use more workers, fewer streams or another machine for the client[/]"
         )
+    compared = [cell.headline.speedup_output_tps for cell in summary.cells if cell.headline and cell.baseline]
+    reasons = Counter(speedup.reason for speedup in compared if speedup.reason)
+    lines += [f"[yellow]no speed-up in {_cells(num)}: {escape(reason)}[/]" for reason, num in reasons.items()]
     doubts = Counter(cell.doubt for cell in summary.cells if cell.doubt)
     lines += [f"[yellow]in {_cells(num)} {escape(doubt)}[/]" for doubt, num in doubts.items()]
     if any(cell.settings["engine.name"] == "simulator" for cell in summary.cells):

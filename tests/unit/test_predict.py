@@ -249,6 +249,17 @@ def test_a_cell_that_drafted_nothing_is_left_out_and_a_run_refused(loops: dict[i
         predict_runs([cells[-1].folder(tmp_path)], Given(), bootstrap=BOOTSTRAP)
 
 
+def test_a_baseline_of_another_machine_predicts_nothing(loops: dict[int, RunRecords], tmp_path: Path):
+    folder = write_run(tmp_path / "k4", settings_of(4, concurrency=4, baseline=True), loops[4])
+    elsewhere = write_run(folder / "baseline", settings_of(0, concurrency=4), loops[0])
+    text = (elsewhere / "run.json").read_text("utf-8")
+    (elsewhere / "run.json").write_text(re.sub('"cpu": "[^"]*"', '"cpu": "a slower one"', text), "utf-8")
+    with pytest.raises(RunFolderError, match="no baseline, because the baseline ran on another machine: a slower one"):
+        predict_runs([folder], Given(), bootstrap=BOOTSTRAP)
+    [outlook], _ = predict_runs([folder], Given(t_ar_s=Estimate(0.02)), bootstrap=BOOTSTRAP)
+    assert outlook.prediction.rows[0].measured_speedup_tpot is None
+
+
 def sweep_of(axes: dict, base: dict) -> list[Cell]:
     return plan(spec_of({"base": base, "axes": axes, "order": "listed"}))
 

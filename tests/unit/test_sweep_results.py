@@ -14,6 +14,7 @@ from rich.console import Console
 
 from speed_bench.cli import sweep as sweep_verb
 from speed_bench.errors import ConfigError, EngineError, RunFolderError, UndefinedMetric
+from speed_bench.provenance import Gpu
 from speed_bench.records import Segment
 from speed_bench.report.sweep import SweepProgress, duration, print_plan, print_summary
 from speed_bench.report.sweep_curves import print_curves
@@ -237,10 +238,10 @@ def test_a_list_of_errors_is_none(tmp_path: Path) -> None:
         read_errors(tmp_path)
 
 
-def test_only_what_is_not_finished_is_run_again_and_then_it_has_not_failed(failing: Path, run_file: RunFile) -> None:
+def test_only_what_is_not_finished_is_run_again_and_then_it_has_not_failed(failing: Path) -> None:
     folder, cells = failing, plan(FAILING)
     before = {path: path.read_bytes() for path in folder.glob("cells/*/*.jsonl")}
-    place = Written(run_file, lambda _: turns_at(0.4))
+    place = Written(a_run_file(), lambda _: turns_at(0.4))
     run_sweep(FAILING, cells, folder, place, Silent())
     assert place.ran == [cells[2].name]
     assert read_errors(folder) == {}
@@ -266,6 +267,68 @@ def test_a_cell_that_ended_before_its_baseline_is_compared_with_it_later(tmp_pat
     first = orjson.loads((cell.folder(tmp_path / "sweep") / "scores.json").read_bytes())
     assert first["baseline"] is None
     assert summarise(tmp_path / "sweep").cells[0].headline.speedup_output_tps.value > 1
+
+
+class OnTwo(Written):
+    """Everything without speculation is run somewhere else."""
+
+    def __init__(self, here: RunFile, there: RunFile) -> None:
+        super().__init__(here, lambda cell: turns_at(0.5, drafted=cell.config.draft_length or 0))
+        self.there = there
+
+    def run(self, cells, sweep: Path, observer: SweepObserver) -> None:
+        plain = [cell for cell in cells if cell.config.algorithm == "none"]
+        Written(self.there, self.turns_of).run(plain, sweep, observer)
+        super().run([cell for cell in cells if cell not in plain], sweep, observer)
+
+
+def of_another(run_file: RunFile, **facts) -> RunFile:
+    return run_file.model_copy(update={"provenance": run_file.provenance.model_copy(update=facts)})
+
+
+def on_two(run_file: RunFile, folder: Path, **facts) -> tuple[Summary, str]:
+    """A cell and its baseline, of which `facts` are true instead; what is printed of them."""
+    spec = spec_of({"axes": {"draft_length": [1]}})
+    run_sweep(spec, plan(spec), folder, OnTwo(run_file, of_another(run_file, **facts)), Silent())
+    console = Console(record=True, width=100, file=io.StringIO())
+    summary = summarise(folder)
+    print_summary(summary, folder, console)
+    return summary, console.export_text()
+
+
+def test_a_baseline_of_another_machine_or_engine_version_gives_no_speed_up(tmp_path: Path, run_file: RunFile) -> None:
+    gpus = (Gpu(name="H100", memory_mib=81559, driver="550"),) * 2
+    machine = run_file.provenance.hardware.model_copy(update={"cpu": "a slower one", "gpus": gpus})
+    others = {
+        "the baseline ran on another machine: a slower one, 2 x H100 (81559 MiB, driver 550); not": {
+            "hardware": machine
+        },
+        "the baseline had another version of the engine: 0.0.1, not": {"engine_version": "0.0.1"},
+    }
+    for reason, facts in others.items():
+        summary, shown = on_two(run_file, tmp_path / str(len(reason)), **facts)
+        [cell] = [cell for cell in summary.cells if cell.baseline]
+        assert cell.state == "finished"
+        for speedup in (cell.headline.speedup_output_tps, cell.headline.speedup_tpot):
+            assert speedup.value is None
+            assert speedup.reason.startswith(reason)
+        assert f"no speed-up in 1 cell: {reason}" in shown
+
+
+def test_a_baseline_of_another_model_is_refused(tmp_path: Path, run_file: RunFile) -> None:
+    model = run_file.provenance.model.model_copy(update={"sha256": "0" * 64})
+    summary, _ = on_two(run_file, tmp_path / "sweep", model=model)
+    [cell] = [cell for cell in summary.cells if cell.baseline]
+    assert cell.state == "failed"
+    assert cell.error.endswith("is no baseline of this run: it differs in the model's contents")
+
+
+def test_of_a_server_elsewhere_this_machine_says_nothing(tmp_path: Path, run_file: RunFile) -> None:
+    machine = run_file.provenance.hardware.model_copy(update={"cpu": "a slower one"})
+    place = OnTwo(run_file, of_another(run_file, hardware=machine))
+    spec = attached({"engine.url": "http://k3:1", "draft_length": 3})
+    run_sweep(spec, plan(spec), tmp_path / "sweep", place, Silent())
+    assert all(cell.headline.speedup_tpot.value for cell in summarise(tmp_path / "sweep").cells if cell.baseline)
 
 
 def test_a_cell_that_drafted_nothing_though_it_should_has_failed(tmp_path: Path, run_file: RunFile) -> None:
