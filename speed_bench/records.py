@@ -74,6 +74,8 @@ class Segment:
     """When the load ended: the last scheduled arrival of an open loop, or the time limit. None: with its last turn."""
     clock_error_s: float | None = None
     """By how much times of workers on different machines may be off against each other; None: all on one clock."""
+    machine: str | None = None
+    """`Hardware.kind` of what the client ran on; None in older journals."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,7 @@ def _print(scores: "Scores", folder: Path, run: "RunFile", console: "Console") -
     from speed_bench.data.editions import RANDOM
     from speed_bench.report.terminal import print_scores
     from speed_bench.run_scores import require_as_asked
+    from speed_bench.runner.journal import read_segments
 
     print_scores(
         scores,
@@ -188,5 +189,6 @@ def _print(scores: "Scores", folder: Path, run: "RunFile", console: "Console") -
         simulated=run.config.engine.name == "simulator",
         random_prompts=run.provenance.data.edition.startswith(RANDOM),
     )
-    if doubt := require_as_asked(scores, run.config.algorithm):
-        click.echo(doubt, err=True)
+    for doubt in (require_as_asked(scores, run.config.algorithm), run.timed_elsewhere(read_segments(folder))):
+        if doubt:
+            click.echo(doubt, err=True)

@@ -111,15 +111,20 @@ def _open(config: RunConfig, protocol: Protocol, folder: Path, inputs: Inputs, b
         baseline_at=baseline_at,
     )
     if is_run(folder):
-        if changes := read_run_file(folder).changes(planned):
+        before = read_run_file(folder)
+        if changes := before.changes(planned):
             raise RunFolderError(
                 f"{folder} holds a run of another config: {'; '.join(changes)}; "
                 "resume with the same, or choose another --out"
             )
         records = read_records(folder)
         ended_in_order = bool(records.segments) and records.segments[-1].whole
-        if records.outcomes and measured_as_a_whole(config, protocol) and not ended_in_order:
+        is_kept = bool(records.outcomes)
+        if is_kept and measured_as_a_whole(config, protocol) and not ended_in_order:
             set_aside(folder)
+            is_kept = False
+        if not is_kept:  # all that will be in it is measured on this machine
+            write_run_file(folder, before.model_copy(update={"provenance": planned.provenance}))
     else:
         make_folder(folder)
         write_run_file(folder, planned)

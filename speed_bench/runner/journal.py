@@ -1,6 +1,6 @@
 """The run folder: everything that happened, written as it happens, safe against being killed.
 
-    run.json          config, protocol, provenance; written once
+    run.json          config, protocol, provenance; written before anything is measured
     turns-<n>.jsonl   of worker n: one line per finished or failed turn, flushed as the turn ends
     segments.jsonl    one line at the start and one at the end of every engine lifetime
     engine-<n>.log    what the engine of segment n printed
@@ -14,7 +14,7 @@ could not be written is taken back.
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -65,6 +65,17 @@ class RunFile(BaseModel):
         if mine.engine_version != theirs.engine_version:
             changed.append(f"the engine's version (was {mine.engine_version}, is {theirs.engine_version})")
         return changed
+
+    def timed_elsewhere(self, segments: Sequence[Segment]) -> str | None:
+        """A sentence where speeds are of another machine than this file names; None where no segment says so.
+
+        A run that is finished on another machine keeps the provenance of the one that it began on.
+        """
+        here = self.provenance.hardware.kind
+        others = sorted({each.machine for each in segments if each.whole and each.machine} - {here})
+        return (
+            f"speeds are of another machine than the run began on: {'; '.join(others)}; not {here}" if others else None
+        )
 
 
 _RUN_FILE = "run.json"
@@ -200,7 +211,6 @@ def read_records(folder: Path) -> RunRecords:
     """All that the journal holds. A torn last line is passed over; any other bad line raises."""
     turns: list[TurnRecord] = []
     failures: list[Failure] = []
-    segments: dict[int, Segment] = {}
     for path in sorted(folder.glob("turns-*.jsonl")):
         for where, line in _lines(path):
             with _named(where):
@@ -209,12 +219,8 @@ def read_records(folder: Path) -> RunRecords:
                     turns.append(_TURN.validate_python(entry["turn"]))
                 else:
                     failures.append(_FAILURE.validate_python(entry["failure"]))
-    for where, line in _lines(folder / "segments.jsonl"):
-        with _named(where):
-            segment = _SEGMENT.validate_python(orjson.loads(line)["segment"])
-            segments[segment.index] = segment
+    in_order = read_segments(folder)
     run = read_run_file(folder)
-    in_order = tuple(segments[index] for index in sorted(segments))
     num_planned = run.num_turns_planned
     if run.config.max_duration_s is not None and in_order and in_order[-1].whole:
         num_planned = len(turns) + len(failures)  # it was to do what it could in its time, and it has
@@ -224,6 +230,16 @@ def read_records(folder: Path) -> RunRecords:
         if times > 1:
             raise RunFolderError(f"{folder} holds turn {turn} (seed {seed}) {times} times")
     return records
+
+
+def read_segments(folder: Path) -> tuple[Segment, ...]:
+    """The engine lifetimes of a journal in their order, each as it was last. Raises as `read_records`."""
+    segments: dict[int, Segment] = {}
+    for where, line in _lines(folder / "segments.jsonl"):
+        with _named(where):
+            segment = _SEGMENT.validate_python(orjson.loads(line)["segment"])
+            segments[segment.index] = segment
+    return tuple(segments[index] for index in sorted(segments))
 
 
 def is_finished(records: RunRecords) -> bool:

@@ -122,7 +122,8 @@ async def running(
             segment=index,
             stall_timeout_s=config.stall_timeout_s,
         )
-        segment = Segment(index, "", boot_id(), None, engine=effective)
+        machine = journal.run.provenance.hardware.kind  # looked up anew in this lifetime
+        segment = Segment(index, "", boot_id(), None, engine=effective, machine=machine)
         yield Engine(target, server, _other_engine(speaks, identity), clock, journal, segment)
     finally:
         control.close()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from speed_bench.errors import SpeedBenchError, unwritable
 from speed_bench.run_scores import SCORES, baseline_folder, require_as_asked, score_folder
-from speed_bench.runner.journal import read_run_file, write_whole
+from speed_bench.runner.journal import read_run_file, read_segments, write_whole
 from speed_bench.scores import Cell, Distribution, Scores, Serving
 from speed_bench.sweep.cells import Cell as SweepCell
 from speed_bench.sweep.choosing import best_draft_lengths
@@ -79,8 +79,9 @@ def _result(cell: SweepCell, folder: Path, errors: Mapping[str, str], swept: Map
     try:
         fields["state"] = state_of(cell, folder, dict(errors))
         if fields["state"] == "finished":
-            scores = current_scores(cell.folder(folder))
-            fields["doubt"] = require_as_asked(scores, cell.config.algorithm)
+            at = cell.folder(folder)
+            scores, elsewhere = current_scores(at), read_run_file(at).timed_elsewhere(read_segments(at))
+            fields["doubt"] = require_as_asked(scores, cell.config.algorithm) or elsewhere
             fields["headline"] = headline(scores)
     except SpeedBenchError as error:
         fields |= {"state": "failed", "error": fields["error"] or str(error)}

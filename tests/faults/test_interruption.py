@@ -9,9 +9,12 @@ import orjson
 import psutil
 import pytest
 from command import SPEED_BENCH, engine_pids, kill, num_lines, outcome, speed_bench, start, wait_until
+from simulated import Watching, simulated
 
 from speed_bench.engines.server import free_port
-from speed_bench.runner.journal import locked, read_records
+from speed_bench.provenance import hardware
+from speed_bench.runner import preparation
+from speed_bench.runner.journal import locked, read_records, read_run_file
 
 SMALL = ("--categories", "qa,math", "--limit-per-category", 2, "--max-tokens", 10)
 
@@ -155,3 +158,37 @@ def test_a_run_that_asked_for_speculation_and_had_none_fails_and_keeps_its_turns
 def test_help_and_version_need_no_run() -> None:
     assert "speed-bench run --out my-run --resume" in speed_bench("run", "--help").stdout
     assert subprocess.run([*SPEED_BENCH, "--version"], capture_output=True, check=True).stdout
+
+
+def move(folder: Path, monkeypatch: pytest.MonkeyPatch, **flags: object) -> None:
+    """Stop a run after two turns, and finish it on another machine."""
+
+    def stop(num_ended: int) -> None:
+        if num_ended == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "hardware", lambda: hardware().model_copy(update={"cpu": "the first"}))
+    with pytest.raises(KeyboardInterrupt):
+        simulated(folder, watching=Watching(stop), **flags)
+    monkeypatch.setattr(preparation, "hardware", lambda: hardware().model_copy(update={"cpu": "the second"}))
+    simulated(folder, resume=True, **flags)
+
+
+def test_a_run_that_is_finished_on_another_machine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move(tmp_path, monkeypatch)
+    segments, run = read_records(tmp_path).segments, read_run_file(tmp_path)
+    first, second = segments
+    assert (first.machine.split(",")[0], second.machine.split(",")[0]) == ("the first", "the second")
+    assert run.timed_elsewhere(segments[:1]) is None, "what was interrupted is not timed"
+    said = run.timed_elsewhere(segments)
+    assert said == f"speeds are of another machine than the run began on: {second.machine}; not {first.machine}"
+    assert speed_bench("score", tmp_path).stderr == f"{said}\n"
+
+
+def test_a_load_that_is_begun_again_is_of_the_machine_that_it_is_measured_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(tmp_path, monkeypatch, arrivals="constant", rate=40.0, concurrency=4)
+    run = read_run_file(tmp_path)
+    assert run.provenance.hardware.cpu == "the second"
+    assert run.timed_elsewhere(read_records(tmp_path).segments) is None

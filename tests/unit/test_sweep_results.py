@@ -596,6 +596,18 @@ def test_a_sweep_with_nothing_left_asks_for_no_place(tmp_path: Path, run_file: R
     run_sweep(spec, plan(spec), tmp_path / "sweep", Gone(), Silent())
 
 
+def test_a_cell_that_was_finished_on_another_machine_is_told(tmp_path: Path, run_file: RunFile) -> None:
+    spec = spec_of({"baseline": False})
+    [cell] = cells = plan(spec)
+    run_sweep(spec, cells, tmp_path, Written(run_file, lambda _: turns_at(0.5)), Silent())
+    folder = cell.folder(tmp_path)
+    with Journal(folder, read_run_file(folder)) as journal:
+        journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None, whole=True, machine="a quicker one"))
+    console = Console(record=True, width=100, file=io.StringIO())
+    print_summary(summarise(tmp_path), tmp_path, console)
+    assert "in 1 cell speeds are of another machine than the run began on: a quicker one; not" in console.export_text()
+
+
 def test_when_it_is_stopped_it_says_how_to_go_on(tmp_path: Path, run_file: RunFile) -> None:
     spec = spec_of({"axes": {"draft_length": [1, 3]}, "baseline": False, "order": "listed"})
 
