@@ -69,8 +69,11 @@ class RunFile(BaseModel):
     def timed_elsewhere(self, segments: Sequence[Segment]) -> str | None:
         """A sentence where speeds are of another machine than this file names; None where no segment says so.
 
-        A run that is finished on another machine keeps the provenance of the one that it began on.
+        A run that is finished on another machine keeps the provenance of the one that it began on. Machines are those
+        of the client: of an engine that may be elsewhere they say nothing.
         """
+        if self.config.engine.attached or self.config.engine.launch:
+            return None
         here = self.provenance.hardware.kind
         others = sorted({each.machine for each in segments if each.whole and each.machine} - {here})
         return (

@@ -117,6 +117,13 @@ def test_a_change_is_named(run_file: RunFile) -> None:
     assert run_file.changes(run_file) == []
 
 
+def test_speeds_of_a_server_are_not_of_the_machine_of_its_client(run_file: RunFile) -> None:
+    timed = [Segment(0, "", None, None, whole=True, machine="another")]
+    served, _ = resolve({"engine": "vllm", "engine.url": "http://a:1", "algorithm": "none", "model": "m"})
+    assert "another" in run_file.timed_elsewhere(timed)
+    assert run_file.model_copy(update={"config": served}).timed_elsewhere(timed) is None
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 1, "config": 3}'])
 def test_a_run_json_that_is_not_one_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
