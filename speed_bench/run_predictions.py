@@ -134,7 +134,8 @@ def _folders(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
 def _read(folder: Path, *, named: bool) -> _Read:
     run, records = read_run_file(folder), read_records(folder)
     if not any(whole_segments(records)):
-        raise RunFolderError(f"{folder} has no finished turn that can be timed; finish it with --resume")
+        raise RunFolderError(f"{folder} has no finished turn that can be timed: it is not over, or was interrupted")
+    _refuse_resumed(folder, records)
     counts = reconcile(records)
     if run.config.algorithm == "none" and (drafts := what_drafted(counts)):
         raise RunFolderError(f"{folder} is no run without speculation: it drafted ({drafts})")
@@ -151,6 +152,15 @@ def _read(folder: Path, *, named: bool) -> _Read:
         drafter=_alike(run, run.config) + draft,
         load=_alike(run, run.config.without_speculation()),
     )
+
+
+def _refuse_resumed(folder: Path, records: RunRecords) -> None:
+    """Raise RunFolderError where some finished turns are not timed: the others are no sample of them."""
+    timed, finished = sum(map(len, whole_segments(records))), len(records.turns)
+    if timed < finished:
+        raise RunFolderError(
+            f"{folder} was resumed, so only {timed} of its {finished} turns are timed; measure it again from the start"
+        )
 
 
 def _alike(run: RunFile, config: RunConfig) -> str:
@@ -205,6 +215,7 @@ def _baselines_of(members: Sequence[_Read], found: dict[Path, _Read]) -> dict[Pa
         if records and any(whole_segments(records)):
             if drafts := what_drafted(reconcile(records)):
                 raise RunFolderError(f"{read.own_baseline} is no baseline: it drafted ({drafts})")
+            _refuse_resumed(at, records)
             others[at] = records
     return others
 

@@ -69,23 +69,25 @@ def _other_contents(run: RunFile, other: RunFile) -> list[str]:
 
 
 def why_no_speedup(folder: Path, run: RunFile) -> str | None:
-    """What else than speculation a run and its baseline differ in, so that they have no speed-up; None: nothing known.
-
-    The machine is that of the client, so it is not looked at where the engine may be on another one.
-    """
+    """What else than speculation a run and its baseline differ in, so that they have no speed-up; None where nothing
+    is known."""
     at = baseline_folder(folder, run)
     if at is None:
         return None
-    other, engine = read_run_file(at), run.config.engine
+    other = read_run_file(at)
     if changed := _other_contents(run, other):
         return f"the baseline differs in {' and '.join(changed)}"
-    mine, theirs = run.provenance, other.provenance
-    versions = theirs.engine_version, mine.engine_version
+    versions = other.provenance.engine_version, run.provenance.engine_version
     if None not in versions and versions[0] != versions[1]:
         return f"the baseline had another version of the engine: {versions[0]}, not {versions[1]}"
-    if engine.attached or engine.launch or mine.hardware.kind == theirs.hardware.kind:
-        return None
-    return f"the baseline ran on another machine: {theirs.hardware.kind}; not {mine.hardware.kind}"
+    here, there = machine_of(run), machine_of(other)
+    return None if here == there else f"the baseline ran on another machine: {there}; not {here}"
+
+
+def machine_of(run: RunFile) -> str | None:
+    """The kind of machine that the engine of a run was on; None where it may be on another one than the client."""
+    engine = run.config.engine
+    return None if engine.attached or engine.launch else run.provenance.hardware.kind
 
 
 def what_drafted(found: Reconciliation) -> str | None:

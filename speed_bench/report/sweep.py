@@ -21,7 +21,7 @@ from speed_bench.run_scores import SCORES
 from speed_bench.scores import Cell as Value
 from speed_bench.scores import Distribution, Scores
 from speed_bench.sweep.cells import Cell
-from speed_bench.sweep.choosing import DRAFT_LENGTH
+from speed_bench.sweep.choosing import DRAFT_LENGTH, is_compared
 from speed_bench.sweep.folder import is_known_finished
 from speed_bench.sweep.prompts import Asked
 from speed_bench.sweep.repeats import over_runs
@@ -202,7 +202,8 @@ def _sort_key(settings: Mapping[str, Any]) -> list[tuple[int, float, str]]:
 
 
 def _cells_columns(rows: Sequence[Sequence[CellResult]], shown: Sequence[str]) -> list[Column]:
-    runs = [[cell.headline for cell in row if cell.headline] for row in rows]
+    whole = [[cell for cell in row if is_compared(cell)] or row for row in rows]
+    runs = [[cell.headline for cell in row if cell.headline] for row in whole]
     numbers = list(zip(*map(_numbers, runs), strict=True)) or [()] * len(_NUMBERS)
     columns = _settings([row[0].settings for row in rows], shown)
     columns += [Column(heading, cells) for heading, cells in zip(_NUMBERS, numbers, strict=True)]
@@ -288,6 +289,16 @@ def _sentences(summary: Summary, folder: Path, client: bool) -> list[str]:
         lines.append(
             f"[yellow]client_limited in {_cells(limited)}: such percentiles are not the engine's alone; "
             "use more workers, fewer streams or another machine for the client[/]"
+        )
+    others = [cell for cell in summary.cells if cell.not_compared]
+    lines += [f"[yellow]not compared[/] {escape(f'{cell.name}: {cell.not_compared}')}" for cell in others]
+    if others:
+        lines.append("such a cell is in no choice of the best and on no curve; remove its folder to measure it again")
+    machines = dict.fromkeys(cell.machine for cell in summary.cells if cell.machine)
+    if len(machines) > 1:
+        lines.append(
+            f"[yellow]cells ran on {len(machines)} kinds of machine ({escape('; '.join(machines))}): "
+            "the best draft length and curves do not tell these from the drafts[/]"
         )
     compared = [cell.headline.speedup_output_tps for cell in summary.cells if cell.headline and cell.baseline]
     reasons = Counter(speedup.reason for speedup in compared if speedup.reason)

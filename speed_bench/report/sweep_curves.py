@@ -12,7 +12,7 @@ from speed_bench.report.curve import draw_curves
 from speed_bench.report.throughput import WIDTH, Point, crossing_lines, curves_of
 from speed_bench.run_scores import SCORES
 from speed_bench.scores import Scores
-from speed_bench.sweep.choosing import DRAFT_LENGTH, where_alone
+from speed_bench.sweep.choosing import DRAFT_LENGTH, is_compared, where_alone
 from speed_bench.sweep.results import CellResult, Summary
 from speed_bench.sweep.spec import is_of_drafts
 
@@ -23,7 +23,7 @@ CURVES_SHOWN = 4
 def points_of(cells: Sequence[CellResult], folder: Path) -> list[Point]:
     """The finished cells of a sweep as points of curves. `folder` is that of the sweep."""
     return [
-        Point(cell.settings["concurrency"], _arm(cell.settings), _scores(cell, folder))
+        Point(cell.settings["concurrency"], _arm(cell.settings), _scores(cell, folder), drawn=is_compared(cell))
         for cell in cells
         if cell.headline is not None
     ]
@@ -35,7 +35,7 @@ def print_curves(summary: Summary, folder: Path, console: Console) -> None:
     where = where_alone(finished)
     swept = [key for key in summary.swept if key not in where]
     groups: dict[str, list[CellResult]] = {}
-    for cell in finished:
+    for cell in filter(is_compared, finished):
         groups.setdefault(_part(cell.settings, swept), []).append(cell)
     for number, (part, cells) in enumerate(groups.items()):
         for line in _lines(part, cells, folder, console, drawn=number < CURVES_SHOWN):

@@ -28,6 +28,8 @@ class Point:
     arm: str
     """What it has in common with the other points of its curve, such as its algorithm."""
     scores: Scores
+    drawn: bool = True
+    """Or in the tables only: its speed is not of the same turns as that of the others."""
 
 
 class Measure(NamedTuple):
@@ -206,9 +208,9 @@ def _late(points: Sequence[Point]) -> Iterator[str]:
 
 
 def curves_of(points: Sequence[Point]) -> tuple[Measure, dict[str, list[pareto.Point]]]:
-    """What can be drawn of all points that have an Output TPS: the steady rate before the whole one, per GPU before
-    the total. By arm."""
-    usable = [point for point in points if _coordinate(point, _MEASURES[-1])]
+    """What is drawn of all points that are to be and have an Output TPS: the steady rate before the whole one, per GPU
+    before the total. By arm."""
+    usable = [point for point in points if point.drawn and _coordinate(point, _MEASURES[-1])]
     measure = next(each for each in _MEASURES if all(_coordinate(point, each) for point in usable))
     arms: dict[str, list[pareto.Point]] = {}
     for point in usable:

@@ -15,6 +15,7 @@ from speed_bench.runner.journal import read_records
 from speed_bench.scores import Bootstrap, Cell, Comparison, Distribution
 from speed_bench.sweep.repeats import CONFIDENCE_LEVEL, MIN_RUNS, OverRuns, mean_interval, over_runs
 from speed_bench.sweep.results import Best, CellResult, Headline, Metric, Option, ToldBy
+from speed_bench.sweep.spec import is_of_drafts
 
 DRAFT_LENGTH = "draft_length"
 _SERVERS = ("engine.url", "engine.baseline_url")
@@ -68,6 +69,50 @@ def best_draft_lengths(cells: Sequence[CellResult], folder_of: Callable[[CellRes
     return [_best(group, own, metric, over_turns) for metric in MEASURES for group in several]
 
 
+def with_other_turns_told(cells: Sequence[CellResult], folder_of: Callable[[CellResult], Path]) -> list[CellResult]:
+    """The cells, with the reason at those whose speed is of other turns than that of the cells beside them.
+
+    One that was resumed is timed from its last whole segment on; and a turn that failed in it, but in another cell was
+    finished, is missing.
+    """
+    reasons = {cell.name: why for cell in cells if (why := _resumed(cell))}
+    groups: dict[bytes, list[CellResult]] = {}
+    for cell in cells:
+        if cell.headline is not None:
+            groups.setdefault(_key(_load(cell)), []).append(cell)
+    for group in groups.values():
+        if len(group) > 1 and any(cell.headline.num_failures for cell in group if cell.headline):
+            reasons = _failed({cell.name: folder_of(cell) for cell in group}) | reasons
+    return [cell.model_copy(update={"not_compared": reasons.get(cell.name)}) for cell in cells]
+
+
+def _resumed(cell: CellResult) -> str | None:
+    found = cell.headline
+    if found is None or found.num_turns_timed == found.num_turns:
+        return None
+    return f"it was resumed, so its speed is of {found.num_turns_timed} of its {found.num_turns} turns"
+
+
+def _failed(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Of runs of the same prompts under the same load, by name."""
+    try:
+        runs = {name: read_records(folder) for name, folder in folders.items()}
+    except SpeedBenchError:
+        return {}  # it cannot be read any more
+    finished = {turn.key for run in runs.values() for turn in run.turns}
+    missing = {name: sum(failure.key in finished for failure in run.failures) for name, run in runs.items()}
+    return {name: f"{num} of its turns failed that others finished" for name, num in missing.items() if num}
+
+
+def _load(cell: CellResult) -> dict[str, Any]:
+    """What is the same in cells that are compared: all settings but those of drafts, and where a server is."""
+    return {
+        key: value
+        for key, value in cell.settings.items()
+        if key not in ("algorithm", *_SERVERS) and not is_of_drafts(key)
+    }
+
+
 def where_alone(cells: Sequence[CellResult]) -> tuple[str, ...]:
     """The settings that say where a server is, if cells differ in more than these.
 
@@ -91,7 +136,8 @@ def _best(
 ) -> Best:
     """Of one group. `own` are the settings in which its cells may differ."""
     measure = MEASURES[metric]
-    values = {length: over_runs([measure.value(run) for run in _runs(group[length])]) for length in sorted(group)}
+    values = {length: over_runs(_values(measure, group[length])) for length in sorted(group)}
+    compared = {length: [cell for cell in group[length] if is_compared(cell)] for length in group}
     defined = {length: value.value for length, value in values.items() if value.value is not None}
     choose = max if measure.higher_is_better else min
     best = choose(defined, key=lambda length: defined[length]) if defined else None
@@ -99,8 +145,8 @@ def _best(
     for length, value in values.items():
         apart: tuple[bool | None, ToldBy | None] = (None, None)
         if best is not None and length != best and length in defined:
-            apart = _told_apart(measure, group[best], group[length], values[best], value, over_turns)
-        speedup = over_runs([measure.speedup(run) for run in _runs(group[length])])
+            apart = _told_apart(measure, compared[best], compared[length], values[best], value, over_turns)
+        speedup = over_runs([measure.speedup(cell.headline) for cell in group[length] if cell.headline])
         options.append(Option(draft_length=length, value=value, speedup=speedup, told_apart=apart[0], by=apart[1]))
     first = next(iter(group.values()))[0]
     return Best(
@@ -112,8 +158,17 @@ def _best(
     )
 
 
-def _runs(cells: Sequence[CellResult]) -> list[Headline]:
-    return [cell.headline for cell in cells if cell.headline is not None]
+def is_compared(cell: CellResult) -> bool:
+    """Whether it has numbers, and of the same turns as other cells."""
+    return cell.headline is not None and cell.not_compared is None
+
+
+def _values(measure: _Measure, cells: Sequence[CellResult]) -> list[Cell | Distribution]:
+    return [
+        Cell.undefined(cell.not_compared) if cell.not_compared else measure.value(cell.headline)
+        for cell in cells
+        if cell.headline
+    ]
 
 
 def _told_apart(

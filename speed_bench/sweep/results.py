@@ -45,6 +45,8 @@ class Headline(_Model):
     client_limited: bool | None
     """Whether our own client could have moved a percentile by more than 1 %; null where that is not known."""
     num_turns: int
+    num_turns_timed: int
+    """Of these, the ones in whole segments: those that speed is of."""
     num_failures: int
 
 
@@ -62,6 +64,10 @@ class CellResult(_Model):
     """Why it failed."""
     doubt: str | None = None
     """What nobody can tell of it, though it has not failed."""
+    not_compared: str | None = None
+    """Which turns are missing in its speed, so that it is in no choice of the best and on no curve."""
+    machine: str | None = None
+    """Processor and GPUs that it ran on; null where it has no scores, and where its server may be elsewhere."""
     headline: Headline | None = None
     """null where it is not finished, or has failed."""
 

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from speed_bench.errors import SpeedBenchError, unwritable
-from speed_bench.run_scores import SCORES, baseline_folder, require_as_asked, score_folder
+from speed_bench.run_scores import SCORES, baseline_folder, machine_of, require_as_asked, score_folder
 from speed_bench.runner.journal import read_run_file, read_segments, write_whole
 from speed_bench.scores import Cell, Distribution, Scores, Serving
 from speed_bench.sweep.cells import Cell as SweepCell
-from speed_bench.sweep.choosing import best_draft_lengths
+from speed_bench.sweep.choosing import best_draft_lengths, with_other_turns_told
 from speed_bench.sweep.folder import read_errors, read_sweep, state_of
 from speed_bench.sweep.plan import NAMED
 from speed_bench.sweep.results import CellResult, Headline, Summary
@@ -34,8 +34,10 @@ def summarise(folder: Path) -> Summary:
     errors = read_errors(folder)
     cells = file.planned()
     swept = _differing(cells)
-    results = [_result(cell, folder, errors, swept) for cell in cells]
     paths = {cell.name: cell.folder(folder) for cell in cells}
+    results = with_other_turns_told(
+        [_result(cell, folder, errors, swept) for cell in cells], lambda cell: paths[cell.name]
+    )
     summary = Summary(swept=list(swept), cells=results, best=best_draft_lengths(results, lambda cell: paths[cell.name]))
     write_whole(folder / SUMMARY, summary.model_dump(mode="json"))
     _write_csv(folder / SUMMARY_CSV, summary)
@@ -83,6 +85,7 @@ def _result(cell: SweepCell, folder: Path, errors: Mapping[str, str], swept: Map
             scores, elsewhere = current_scores(at), read_run_file(at).timed_elsewhere(read_segments(at))
             fields["doubt"] = require_as_asked(scores, cell.config.algorithm) or elsewhere
             fields["headline"] = headline(scores)
+            fields["machine"] = machine_of(read_run_file(cell.folder(folder)))
     except SpeedBenchError as error:
         fields |= {"state": "failed", "error": fields["error"] or str(error)}
     return CellResult(**fields)
@@ -114,7 +117,7 @@ def headline(scores: Scores) -> Headline:
     overall, serving, against = scores.acceptance.overall, scores.serving, scores.baseline
     of_serving = {name: getattr(serving, name) for name in Headline.model_fields.keys() & Serving.model_fields.keys()}
     return Headline(
-        **{**of_serving, "num_turns": scores.num_turns},
+        **{**of_serving, "num_turns": scores.num_turns, "num_turns_timed": serving.num_turns},
         acceptance_length=overall.acceptance_length,
         draft_acceptance_rate=overall.draft_acceptance_rate,
         goodput_rps=serving.goodput.goodput_rps if serving.goodput else Cell.undefined("there is no SLO"),
@@ -142,6 +145,7 @@ def _write_csv(path: Path, summary: Summary) -> None:
 
 def _csv_row(cell: CellResult) -> dict[str, Any]:
     row = {"name": cell.name, **cell.settings, "repeat": cell.repeat, "state": cell.state, "error": cell.error or ""}
+    row["not_compared"] = cell.not_compared or ""
     if cell.headline is None:
         return row
     for name in Headline.model_fields:

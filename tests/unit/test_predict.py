@@ -333,6 +333,35 @@ def test_an_interrupted_run_is_refused(loops: dict[int, RunRecords], tmp_path: P
         predict_runs([write_run(tmp_path / "k4", settings_of(4), cut)], Given(), bootstrap=BOOTSTRAP)
 
 
+def resumed(records: RunRecords) -> RunRecords:
+    """The same, as if its first turns had been finished before an interruption."""
+    first, last = records.segments[0], replace(records.segments[0], index=1)
+    turns = tuple(replace(each, segment=int(number >= 20)) for number, each in enumerate(records.turns))
+    return replace(records, turns=turns, segments=(replace(first, whole=False), last))
+
+
+def test_a_resumed_run_is_refused_and_a_resumed_cell_left_out(loops: dict[int, RunRecords], tmp_path: Path):
+    base = {"engine": "simulator", "algorithm": "mtp", "max_tokens": 256, "concurrency": 4}
+    cells = sweep_of({"draft_length": [1, 4]}, base)
+    for cell in cells:
+        did = loops[cell.config.draft_length or 0]
+        is_last = cell.config.draft_length == 4
+        write_run(cell.folder(tmp_path), cell.config, resumed(did) if is_last else did, cell.baseline_at)
+    write_sweep(tmp_path, cells)
+    [outlook], [left_out] = predict_runs([tmp_path], Given(), bootstrap=BOOTSTRAP)
+    assert [row.draft_length for row in outlook.prediction.rows] == [1]
+    assert "was resumed, so only 20 of its 40 turns are timed" in left_out
+    with pytest.raises(RunFolderError, match="only 20 of its 40 turns are timed"):
+        predict_runs([cells[-1].folder(tmp_path)], Given(), bootstrap=BOOTSTRAP)
+
+
+def test_a_resumed_baseline_is_refused(loops: dict[int, RunRecords], tmp_path: Path):
+    folder = write_run(tmp_path / "k4", settings_of(4, concurrency=4, baseline=True), loops[4])
+    write_run(folder / "baseline", settings_of(0, concurrency=4), resumed(loops[0]))
+    with pytest.raises(RunFolderError, match="baseline was resumed, so only 20 of its 40 turns are timed"):
+        predict_runs([folder], Given(), bootstrap=BOOTSTRAP)
+
+
 def test_a_run_whose_steps_are_not_known_needs_both_numbers(loops: dict[int, RunRecords], tmp_path: Path):
     blind = run_of(*(replace(record, counts=None) for record in loops[4].turns))
     write_run(tmp_path / "k4", settings_of(4, concurrency=4), blind)

@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from speed_bench.errors import ConfigError, EngineError, RunFolderError, Undefin
 from speed_bench.provenance import Gpu
 from speed_bench.records import Segment
 from speed_bench.report.sweep import SweepProgress, duration, print_plan, print_summary
-from speed_bench.report.sweep_curves import print_curves
+from speed_bench.report.sweep_curves import points_of, print_curves
+from speed_bench.report.throughput import curves_of
 from speed_bench.runner.journal import Journal, RunFile, make_folder, read_run_file, write_run_file
 from speed_bench.scores import Cell as Value
 from speed_bench.sweep.cells import Cell, SweepObserver
@@ -30,7 +32,7 @@ from speed_bench.sweep.results import Best, Summary
 from speed_bench.sweep.running import run_sweep
 from speed_bench.sweep.spec import SweepSpec, spec_of
 from speed_bench.sweep.summary import SUMMARY, SUMMARY_CSV, summarise
-from speed_bench.types import Step, TurnRecord
+from speed_bench.types import Failure, Step, TurnRecord
 
 PROMPTS = 12
 RECORDED = Path(__file__).parent.parent / "recordings" / "run"
@@ -86,12 +88,14 @@ def write_run(cell: Cell, folder: Path, like: RunFile, turns: list[TurnRecord], 
     )
     make_folder(folder)
     write_run_file(folder, run)
+    last = max(getattr(each, "segment", 0) for each in turns)
     with Journal(folder, run) as journal:
-        journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None))
+        for index in range(last + 1):
+            journal.add_segment(Segment(index, "2025-01-01T00:00:00Z", "boot", None))
         for each in turns:
             journal.add(each)
         if whole:
-            journal.add_segment(Segment(0, "2025-01-01T00:00:00Z", "boot", None, wall_s=99.0, whole=True))
+            journal.add_segment(Segment(last, "2025-01-01T00:00:00Z", "boot", None, wall_s=99.0, whole=True))
 
 
 def turns_at(
@@ -193,6 +197,66 @@ def test_each_load_has_its_own_best(tmp_path: Path, run_file: RunFile) -> None:
     run_sweep(spec, plan(spec), tmp_path / "sweep", Written(run_file, turns_of), Silent())
     found = {best.settings["concurrency"]: best.draft_length for best in summarise(tmp_path / "sweep").best}
     assert found == {1: 3, 2: 1}
+
+
+def test_a_resumed_cell_is_not_ranked_by_its_last_turns(tmp_path: Path, run_file: RunFile) -> None:
+    """The last turns of the cell with draft length 5 are the only ones that are timed, and fast."""
+    spec = spec_of({"axes": {"draft_length": [1, 3, 5], "concurrency": [1, 2]}, "order": "listed"})
+    cells, folder = plan(spec), tmp_path / "sweep"
+
+    def turns_of(cell: Cell) -> list[TurnRecord]:
+        k, load = cell.config.draft_length or 0, cell.config.concurrency
+        turns = turns_at({0: 0.22, 1: 0.5, 3: 0.6, 5: 0.1}[k] * load**0.5, drafted=k, streams=load)
+        return [replace(each, segment=int(k == 5 and number >= 8)) for number, each in enumerate(turns)]
+
+    run_sweep(spec, cells, folder, Written(run_file, turns_of), Silent())
+    summary = summarise(folder)
+    reason = "it was resumed, so its speed is of 4 of its 12 turns"
+    assert [cell.not_compared for cell in summary.cells] == [None] * 6 + [reason] * 2
+    for best in summary.best:
+        assert (best.draft_length, best.not_told_apart) == (1, [1])
+        assert best.options[2].value.reason == reason
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_summary(summary, folder, console)
+    shown = console.export_text()
+    assert "told apart, without 5" in shown
+    assert "none has more steady Output TPS throughout" in shown
+    assert f"not compared {cells[-1].name}: {reason}" in shown
+    points = points_of(summary.cells, folder)
+    assert [point.drawn for point in points] == [True] * 6 + [False] * 2
+    assert sum(map(len, curves_of(points)[1].values())) == 6
+
+
+def test_a_resumed_repeat_is_in_no_mean(tmp_path: Path, run_file: RunFile) -> None:
+    def turns_of(k: int, repeat: int) -> list[TurnRecord]:
+        turns = turns_at(0.1 if (k, repeat) == (3, 1) else 0.5)
+        return [replace(each, segment=int((k, repeat) == (3, 1) and n >= 8)) for n, each in enumerate(turns)]
+
+    summary = summary_of(tmp_path, run_file, turns_of, axes={"draft_length": [1, 3]}, repeats=2)
+    one, three = best_of(summary).options
+    assert (three.value.value, three.value.num_runs, one.value.num_runs) == (one.value.value, 1, 2)
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_summary(summary, tmp_path / "sweep", console)
+    assert re.search(rf"^ 3 +{one.value.value:.2f} .* 1/2 *$", console.export_text(), re.MULTILINE)
+
+
+def test_a_cell_in_which_turns_failed_that_others_finished_is_not_ranked(tmp_path: Path, run_file: RunFile) -> None:
+    def turns_of(k: int, _: int) -> list:
+        turns = turns_at({1: 0.5, 3: 0.6, 5: 0.1}[k])
+        lost = [Failure(each.id, each.category, 0, 0, "request", "HTTP 500", 1.0) for each in turns]
+        return [*lost[:1], *turns[1:9], *lost[9:]] if k == 5 else [*lost[:1], *turns[1:]]
+
+    summary = summary_of(tmp_path, run_file, turns_of)
+    assert [cell.not_compared for cell in summary.cells] == [None, None, "3 of its turns failed that others finished"]
+    assert best_of(summary).draft_length == 1
+
+
+def test_cells_of_several_machines_are_told(tmp_path: Path, run_file: RunFile) -> None:
+    _, shown = on_two(run_file, tmp_path / "sweep", hardware=run_file.provenance.hardware)
+    assert "kinds of machine" not in shown
+    machine = run_file.provenance.hardware.model_copy(update={"cpu": "a slower one"})
+    _, shown = on_two(run_file, tmp_path / "other", hardware=machine)
+    assert "cells ran on 2 kinds of machine (" in shown
 
 
 FAILING = spec_of(
