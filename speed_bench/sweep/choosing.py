@@ -11,6 +11,7 @@ import orjson
 
 from speed_bench.comparison import compare
 from speed_bench.errors import SpeedBenchError
+from speed_bench.records import RunRecords
 from speed_bench.runner.journal import read_records
 from speed_bench.scores import Bootstrap, Cell, Comparison, Distribution
 from speed_bench.sweep.repeats import CONFIDENCE_LEVEL, MIN_RUNS, OverRuns, mean_interval, over_runs
@@ -19,6 +20,7 @@ from speed_bench.sweep.spec import is_of_drafts
 
 DRAFT_LENGTH = "draft_length"
 _SERVERS = ("engine.url", "engine.baseline_url")
+_TurnKey = tuple[int, int, str]
 _OverTurns = Callable[[CellResult, CellResult], Comparison | None]
 """One run against another, over the turns of both."""
 _BOOTSTRAP = Bootstrap(confidence_level=CONFIDENCE_LEVEL, resamples=2000, seed=0)
@@ -96,12 +98,17 @@ def _resumed(cell: CellResult) -> str | None:
 def _failed(folders: Mapping[str, Path]) -> dict[str, str]:
     """Of runs of the same prompts under the same load, by name."""
     try:
-        runs = {name: read_records(folder) for name, folder in folders.items()}
+        keys = {name: _keys(read_records(folder)) for name, folder in folders.items()}
     except SpeedBenchError:
         return {}  # it cannot be read any more
-    finished = {turn.key for run in runs.values() for turn in run.turns}
-    missing = {name: sum(failure.key in finished for failure in run.failures) for name, run in runs.items()}
+    finished = {key for done, _ in keys.values() for key in done}
+    missing = {name: len(failed & finished) for name, (_, failed) in keys.items()}
     return {name: f"{num} of its turns failed that others finished" for name, num in missing.items() if num}
+
+
+def _keys(run: RunRecords) -> tuple[set[_TurnKey], set[_TurnKey]]:
+    """Of its finished and of its failed turns."""
+    return {turn.key for turn in run.turns}, {failure.key for failure in run.failures}
 
 
 def _load(cell: CellResult) -> dict[str, Any]:
