@@ -50,9 +50,13 @@ def read_baseline(folder: Path, run: RunFile) -> RunRecords | None:
     if at is None:
         return None
     other = read_run_file(at)
-    changed = list(run.config.without_speculation().difference(other.config.without_speculation()))
-    if changed := changed or _other_contents(run, other):
+    if changed := run.config.without_speculation().difference(other.config.without_speculation()):
         raise RunFolderError(f"{at} is no baseline of this run: it differs in {', '.join(changed)}")
+    if found := _other_contents(run, other):
+        raise RunFolderError(
+            f"{at} is no baseline of this run: it differs in {' and '.join(found)}; "
+            "remove the folder of the one that is wrong, and measure it again"
+        )
     if other.config.algorithm != "none":
         raise RunFolderError(f"{at} is no baseline: it drafts with '{other.config.algorithm}'")
     return read_records(at)

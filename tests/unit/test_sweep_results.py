@@ -384,7 +384,7 @@ def test_a_baseline_of_another_model_is_refused(tmp_path: Path, run_file: RunFil
     summary, _ = on_two(run_file, tmp_path / "sweep", model=model)
     [cell] = [cell for cell in summary.cells if cell.baseline]
     assert cell.state == "failed"
-    assert cell.error.endswith("is no baseline of this run: it differs in the model's contents")
+    assert "is no baseline of this run: it differs in the model's contents; remove the folder" in cell.error
 
 
 def test_of_a_server_elsewhere_this_machine_says_nothing(tmp_path: Path, run_file: RunFile) -> None:
