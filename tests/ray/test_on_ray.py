@@ -177,7 +177,7 @@ def test_what_a_cell_fails_with_is_its_own_and_the_others_go_on(cluster, tmp_pat
 
 
 def test_a_load_that_is_measured_as_a_whole_is_begun_anew_and_what_there_was_is_kept(cluster, tmp_path):
-    spec, cells = sweep_of(axes={"rate": [2.0]}, arrivals="constant", **SLOW)
+    spec, cells = sweep_of(axes={"rate": [2.0]}, arrivals="constant", concurrency=4, **SLOW)
     killed = []
 
     def kill_the_runner(cell: Cell, num_done: int) -> None:
